@@ -1,0 +1,1 @@
+"""What the outside of a store, a log and a sender look like to the engine: one folder each."""

@@ -1,0 +1,1 @@
+"""Revisions of the store's system tables, one a module. A released revision is never edited."""

@@ -1,0 +1,1 @@
+"""The webhook source: signed HTTP requests in, records on disk before the 2xx."""

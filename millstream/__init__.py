@@ -1,0 +1,1 @@
+"""The entry point: command line, service assembly and HTTP API."""

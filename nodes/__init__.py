@@ -1,0 +1,1 @@
+"""What a user writes: programs, agents and the graph they form."""

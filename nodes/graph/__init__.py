@@ -1,0 +1,1 @@
+"""The graph: what a project declares and opens, read from its text, and what is due."""

@@ -1,0 +1,1 @@
+"""Python nodes: their processes, and how the user's code runs in them."""

@@ -1,0 +1,123 @@
+"""The log: where source topics live. One protocol, kept by the store's own log and by Kafka."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple, Protocol
+
+from streams.record import Partition
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One record to append: its JSON object as bytes (valid UTF-8 JSON, checked by whoever made it)."""
+
+    value: bytes
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AppendRequest:
+    """What one sender asked for: all of it is appended, or none.
+
+    `request_id` is the sender's own id: with it, entry i has the dedup key (request_id, i). `entry_ids`, one for each
+    entry, replaces it where each record carries an id of its own: the key is then (entry_ids[i], 0).
+    `partition` None lets the log choose: by the hash of the entry's key, without key one partition for the request.
+    `strict`: the same id with another body is refused (`AppendAnswer.conflict`) instead of answered as a repeat.
+    """
+
+    topic: str
+    entries: tuple[Entry, ...]
+    timestamp: datetime
+    request_id: str | None = None
+    entry_ids: tuple[str, ...] | None = None
+    partition: int | None = None
+    strict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OffsetRange:
+    """Offsets `first` to `last`, both included, of one partition."""
+
+    partition: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class AppendAnswer:
+    """What became of one request. A repeat is answered with the offsets that it got the first time.
+
+    `changed`: indexes of entries whose id was seen before with another body. `conflict`: they were refused, and with
+    them the whole request.
+    """
+
+    accepted: int
+    duplicates: int
+    offsets: tuple[OffsetRange, ...]
+    changed: tuple[int, ...] = ()
+    conflict: bool = False
+
+
+class LogRecord(NamedTuple):
+    """One record as the log holds it. A named tuple, which is made three times as fast as a frozen dataclass."""
+
+    offset: int
+    timestamp: datetime
+    key: str | None
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TopicInfo:
+    """A source topic. `topic_id` changes when the topic is made anew; offsets per partition, in partition order."""
+
+    name: str
+    topic_id: str
+    first_offsets: tuple[int, ...]
+    end_offsets: tuple[int, ...]
+
+    @property
+    def partitions(self) -> int:
+        return len(self.end_offsets)
+
+
+class Log(Protocol):
+    """Source topics of the store. Every method may be called from any thread; each is one transaction.
+
+    Offsets of a partition are dense and begin at 0. What `append` returned is on disk.
+    """
+
+    def ensure_topic(self, name: str, *, partitions: int = 1) -> TopicInfo:
+        """The topic, made if absent; more partitions than it has are added, never taken away."""
+        ...
+
+    def topic(self, name: str) -> TopicInfo | None: ...
+
+    def topics(self) -> list[TopicInfo]: ...
+
+    def append(self, requests: Sequence[AppendRequest]) -> list[AppendAnswer]:
+        """Append all requests in one commit, in order; one answer each. A missing topic is made with one partition.
+
+        Raises LogFull (nothing was written), StoreUnavailable, CommitUnknown, StoreBroken.
+        """
+        ...
+
+    def read(self, partition: Partition, first_offset: int, *, records_max: int) -> list[LogRecord]:
+        """Up to `records_max` records from `first_offset` on, in order; empty at the end."""
+        ...
+
+    def offset_at(self, partition: Partition, at: datetime) -> int:
+        """The first offset whose timestamp is at or after `at`; the end offset where there is none."""
+        ...
+
+    def trim(self, partition: Partition, below: int) -> int:
+        """Delete the records below an offset; returns how many. The first offset becomes `below`."""
+        ...
+
+    def forget_ids(self, topic: str, before: datetime) -> int:
+        """Drop the dedup keys of records older than `before`; returns how many."""
+        ...

@@ -1,0 +1,38 @@
+"""Rows held by column, as a database's answer is turned once: a frame takes the columns, all else reads rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import overload
+
+Row = tuple[object, ...]
+
+
+class TurnedRows(Sequence[Row]):
+    """A sequence of tuples, each made when it is asked for. `columns` are at least one, all of one length."""
+
+    __slots__ = ("columns",)
+
+    def __init__(self, columns: Sequence[Sequence[object]]) -> None:
+        self.columns = columns
+
+    def __len__(self) -> int:
+        return len(self.columns[0])
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> TurnedRows: ...
+    def __getitem__(self, index: int | slice) -> Row | TurnedRows:
+        if isinstance(index, slice):
+            return TurnedRows([column[index] for column in self.columns])
+        return tuple([column[index] for column in self.columns])
+
+    def __eq__(self, other: object) -> bool:
+        """As lists of the same tuples are equal."""
+        return list(self) == list(other) if isinstance(other, Sequence) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]  # as lists have none
+
+    def __iter__(self) -> Iterator[Row]:
+        return zip(*self.columns, strict=True)

@@ -1,0 +1,71 @@
+"""The measurements run: each part gives figures of what it was asked to measure. How fast they are is no test."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import orjson
+import pytest
+from rich.console import Console
+
+from bench import agents, limits, programs, webhooks
+from bench.__main__ import PARTS, chosen
+from bench.figure import Figure, Part, Scale, Skipped
+from bench.load import Request, _own
+from bench.report import save, show
+from bench.soak import Chunk, SoakPart, begin, run_part
+
+TINY = Scale(records=50, rounds=1, load_s=0.2, memory_records=(50,))
+
+
+@pytest.mark.parametrize("part", [limits.decode, programs.as_stream, agents.embedded, webhooks.requests])
+def test_a_part_gives_figures_that_name_known_limits(part: Part) -> None:
+    figures = [each for each in part(TINY) if isinstance(each, Figure)]
+    assert figures
+    assert all(each.value > 0 for each in figures)
+    known = {"orjson", "executemany", "copy", "asgi", "asgi_p99", "turnover"}
+    assert {each.limit for each in figures if each.limit} <= known
+
+
+def test_one_part_is_measured_beside_its_limits() -> None:
+    assert chosen(["programs"]) == [name for name in PARTS if name in {"programs", *PARTS["programs"].limits}]
+
+
+def test_the_report_keeps_each_ratio_and_why_a_figure_is_missing(tmp_path: Path) -> None:
+    results: list[Figure | Skipped] = [
+        Figure("limit", "limit", 200.0, "records/s"),
+        Figure("mine", "mine", 50.0, "records/s", limit="limit", aim=60),
+        Skipped("other", "other", "no server"),
+    ]
+    save(results, tmp_path / "report.json")
+    data = orjson.loads((tmp_path / "report.json").read_bytes())
+    assert [each["ratio"] for each in data["figures"]] == [None, 0.25]
+    assert data["skipped"][0]["why"] == "no server"
+    console = Console(record=True, width=150)
+    show(results, console)
+    assert "25% of limit" in console.export_text()
+
+
+def test_our_own_load_counts_answers_that_are_no_2xx(tmp_path: Path) -> None:
+    body = tmp_path / "body"
+    body.write_bytes(b"{}")
+    with webhooks.server() as port:
+        good = _own(Request(port, "/bare", b"{}", {}), body, 2, 0.2)
+        bad = _own(Request(port, "/webhooks/events", b"{}", {"Content-Type": "application/json"}), body, 2, 0.2)
+    assert good.requests > 0
+    assert good.failed == 0
+    assert bad.failed == bad.requests > 0
+
+
+def test_a_soak_goes_on_where_its_last_report_stopped(tmp_path: Path) -> None:
+    def chunk(first: int, count: int) -> Chunk:
+        return Chunk(first, count, (sys.executable, "-c", f"raise SystemExit({first} == 5)"))
+
+    part = SoakPart("seeds", 4, 2, chunk)
+    quiet = Console(quiet=True)
+    first = run_part("p", part, begin("p", part, tmp_path), quiet, reports=tmp_path)
+    assert (first.first, first.next, first.failures) == (1, 5, [])
+    second = run_part("p", part, begin("p", part, tmp_path), quiet, reports=tmp_path)
+    assert (second.first, second.next, second.units_in_all) == (5, 9, 8)
+    assert [(each.first, each.count) for each in second.failures] == [(5, 2)]

@@ -1,0 +1,276 @@
+"""The store and the log as one process sees them: connections drop, commits are slow or unknown, hints get lost.
+
+Between two statements nothing else runs, since every store writes one transaction at a time; between two transactions
+anything may.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from streams.errors import CommitUnknown, StoreUnavailable
+from streams.log import AppendAnswer, AppendRequest, Log, LogRecord, TopicInfo
+from streams.record import Partition
+from streams.store import Commits, Store, Transaction
+from tests.simulation.scheduler import Killed, Process
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+Answer = TypeVar("Answer")
+FACETS = ("agents", "tables", "rows", "ledger", "dead_letters", "states", "runs", "leases", "meta")
+
+
+class _Rollback(Exception):
+    """Ends a transaction of the store underneath without committing it."""
+
+
+class Connection:
+    """What one process may call: draws the faults of each call."""
+
+    def __init__(self, world: World, process: Process) -> None:
+        self.world = world
+        self.process = process
+        self.open = 0  # transactions: inside one, nothing else comes in between, the log's answers included
+
+    def check(self) -> None:
+        """A dead process calls nothing."""
+        if not self.process.alive:
+            raise Killed
+
+    def between(self, name: str) -> None:
+        """A place between two transactions."""
+        self.check()
+        if self.open:
+            return
+        world, process = self.world, self.process
+        chance, faults = world.scheduler.random, world.faults
+        if chance.random() < faults.kill and process.mortal:
+            world.scheduler.note(f"{process.name} dies at {name}")
+            world.scheduler.kill(process)
+            raise Killed
+        if chance.random() < faults.clock:
+            process.skew_s += chance.choice((-3600.0, -5.0, -0.5, 0.5, 30.0))
+        seconds = 0.0
+        if chance.random() < faults.stall and process.mortal:
+            process.stalled_until_s = world.scheduler.now_s + chance.random() * 3 * world.lease_s
+            world.scheduler.note(f"{process.name} stalls at {name} until {process.stalled_until_s:.3f}")
+        elif chance.random() < faults.slow:
+            seconds = chance.random()
+        elif chance.random() >= faults.switch:
+            return
+        else:
+            seconds = chance.random() * 0.005
+        world.scheduler.pause(seconds)
+
+    def statement(self) -> None:
+        """A place between two statements."""
+        self.check()
+        faults = self.world.faults
+        if not (faults.dropped or faults.kill_in_transaction):
+            return
+        chance = self.world.scheduler.random
+        if faults.dropped and chance.random() < faults.dropped:
+            raise StoreUnavailable("the connection was dropped", hint="by the simulation")
+        if faults.kill_in_transaction and chance.random() < faults.kill_in_transaction and self.process.mortal:
+            self.world.scheduler.kill(self.process)
+            raise Killed
+
+    def unknown(self) -> bool:
+        """Whether the outcome of this commit stays unknown."""
+        return self.world.scheduler.random.random() < self.world.faults.unknown
+
+
+class FaultyFacet:
+    """One facet of a transaction, with a fault before or after each call."""
+
+    def __init__(self, name: str, facet: object, connection: Connection) -> None:
+        self._name = name
+        self._facet = facet
+        self._connection = connection
+
+    def __getattr__(self, method: str) -> Callable[..., Any]:
+        call = getattr(self._facet, method)
+        connection = self._connection
+
+        def called(*args: Any, **kwargs: Any) -> Any:
+            connection.statement()
+            connection.world.locks.called(self._name, method, args)
+            answer = call(*args, **kwargs)
+            connection.statement()
+            return answer
+
+        self.__dict__[method] = called
+        return called
+
+
+class FaultyTransaction:
+    """`streams.store.Transaction` over another one."""
+
+    def __init__(self, inner: Transaction, connection: Connection) -> None:
+        self._inner = inner
+        self._connection = connection
+
+    def __getattr__(self, name: str) -> FaultyFacet:
+        if name not in FACETS:
+            raise AttributeError(name)
+        facet = FaultyFacet(name, getattr(self._inner, name), self._connection)
+        self.__dict__[name] = facet
+        return facet
+
+
+class FaultyStore:
+    """`streams.store.Store` of one process."""
+
+    def __init__(self, inner: Store, connection: Connection) -> None:
+        self._inner = inner
+        self._connection = connection
+        self._log = FaultyLog(inner.log, connection)
+        self._commits = SimulatedCommits(connection)
+
+    @property
+    def store_id(self) -> str:
+        return self._inner.store_id
+
+    @property
+    def url(self) -> str:
+        return self._inner.url
+
+    @property
+    def log(self) -> Log:
+        return self._log
+
+    @property
+    def commits(self) -> Commits:
+        return self._commits
+
+    @contextmanager
+    def write(self) -> Iterator[Transaction]:
+        connection = self._connection
+        connection.between("begin")
+        unknown = connection.unknown()
+        happens = connection.world.scheduler.random.random() < 0.5
+        connection.world.locks.begin()
+        connection.open += 1
+        try:
+            with suppress(_Rollback), self._inner.write() as tx:
+                connection.statement()
+                yield cast(Transaction, FaultyTransaction(tx, connection))
+                connection.statement()
+                if unknown and not happens:
+                    raise _Rollback
+        finally:
+            connection.open -= 1
+            connection.world.locks.end()
+        if not unknown or happens:
+            connection.world.committed()
+        if unknown:
+            connection.world.scheduler.note(f"{connection.process.name} loses a commit's outcome ({happens})")
+            connection.between("commit unknown")
+            raise CommitUnknown("the connection was lost inside COMMIT", hint="by the simulation")
+        connection.between("committed")
+
+    @contextmanager
+    def read(self) -> Iterator[Transaction]:
+        connection = self._connection
+        connection.between("read")
+        connection.open += 1
+        try:
+            with self._inner.read() as tx:
+                connection.statement()
+                yield cast(Transaction, FaultyTransaction(tx, connection))
+        finally:
+            connection.open -= 1
+        connection.between("have read")
+
+    def holds_liveness(self, holder: str) -> bool | None:
+        self._connection.check()
+        return holder in self._connection.world.liveness
+
+    def hold_liveness(self, holder: str) -> None:
+        self._connection.check()
+        self._connection.world.liveness.add(holder)
+
+    def close(self) -> None:
+        """The store underneath stays open for the other processes."""
+
+
+class FaultyLog:
+    """`streams.log.Log` of one process."""
+
+    def __init__(self, inner: Log, connection: Connection) -> None:
+        self._inner = inner
+        self._connection = connection
+
+    def _call(self, call: Callable[[], Answer], *, writes: bool) -> Answer:
+        connection = self._connection
+        connection.between("log")
+        connection.statement()
+        unknown = writes and connection.unknown()
+        if unknown and connection.world.scheduler.random.random() < 0.5:
+            raise CommitUnknown("the connection was lost inside COMMIT", hint="by the simulation")
+        answer = call()
+        if writes:
+            connection.world.committed()
+        if unknown:
+            raise CommitUnknown("the connection was lost inside COMMIT", hint="by the simulation")
+        connection.statement()
+        connection.between("log answered")
+        return answer
+
+    def ensure_topic(self, name: str, *, partitions: int = 1) -> TopicInfo:
+        return self._call(lambda: self._inner.ensure_topic(name, partitions=partitions), writes=True)
+
+    def topic(self, name: str) -> TopicInfo | None:
+        return self._call(lambda: self._inner.topic(name), writes=False)
+
+    def topics(self) -> list[TopicInfo]:
+        return self._call(self._inner.topics, writes=False)
+
+    def append(self, requests: Sequence[AppendRequest]) -> list[AppendAnswer]:
+        return self._call(lambda: self._inner.append(requests), writes=True)
+
+    def read(self, partition: Partition, first_offset: int, *, records_max: int) -> list[LogRecord]:
+        return self._call(lambda: self._inner.read(partition, first_offset, records_max=records_max), writes=False)
+
+    def offset_at(self, partition: Partition, at: datetime) -> int:
+        return self._call(lambda: self._inner.offset_at(partition, at), writes=False)
+
+    def trim(self, partition: Partition, below: int) -> int:
+        return self._call(lambda: self._inner.trim(partition, below), writes=True)
+
+    def forget_ids(self, topic: str, before: datetime) -> int:
+        return self._call(lambda: self._inner.forget_ids(topic, before), writes=True)
+
+
+class SimulatedCommits:
+    """`streams.store.Commits`: hints as far as they reach this process."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def token(self) -> int:
+        return self._connection.process.hints
+
+    def wait(self, token: int, timeout_s: float) -> int:
+        connection = self._connection
+        connection.check()
+        if connection.process.hints == token:
+            connection.world.scheduler.pause(timeout_s, hints=True)
+        return connection.process.hints
+
+
+class SimulatedEvent(threading.Event):
+    """A stop flag that is waited on in virtual time."""
+
+    def __init__(self, process: Process) -> None:
+        super().__init__()
+        self._process = process
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self._process.scheduler.pause(timeout if timeout is not None else 3600.0)
+        return self.is_set()
