@@ -150,6 +150,7 @@ def prepare(store: Store, effects: Sequence[Effect], *, build: Build, ambient: A
         if isinstance(effect, Write):
             partitions = effect.partition + 1 if not effect.upsert else 1
             version = widen_for(store, version, effect.rows.schema, partitions=partitions)
+            _check_open(version, effect)
         if isinstance(effect, Activation):
             replaced[effect.table] = active
             keys |= _keys(store, active)
@@ -200,6 +201,15 @@ def _existing(tx: Transaction, table: str, number: int) -> VersionInfo:
             hint=f"`millstream tables versions {table}` lists those that do",
         )
     return version
+
+
+def _check_open(version: VersionInfo, effect: Write) -> None:
+    """A version that is named is its builder's own. Raises Fenced where somebody else has sealed or dropped it."""
+    if effect.version is not None and version.state in {VersionState.SEALED, VersionState.DROPPED}:
+        raise Fenced(
+            f"version {version.version} of table {version.table!r}, which was being built, is {version.state.value} now",
+            hint="a later run or rewind has taken its place: what was built here is dropped",
+        )
 
 
 def _keys(store: Store, version: VersionInfo) -> set[SequencerKey]:
