@@ -10,12 +10,12 @@ from bench.figure import Figure, Scale, Skipped, rate
 from bench.postgres import durable_postgres
 from bench.stores import count_rows, embedded_store, fill_topic
 from streams import agent
-from streams.agent_loop import Agent, AgentSpec
+from streams.agents.agent_loop import Agent, AgentSpec
+from streams.agents.body import Body
 from streams.ambient import SystemAmbient
-from streams.body import Body
-from streams.connecting import open_store
-from streams.record import Kind, Partition, Record
+from streams.model.record import Kind, Partition, Record
 from streams.store import Store
+from streams.user.connecting import open_store
 from streams.wait import drive
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from streams.ambient import Ambient
-from streams.lease import Lease
-from streams.run import Run, RunStatus
+from streams.model.run import Run, RunStatus
+from streams.ownership.lease import Lease
 from streams.store import Store, Transaction
 
 

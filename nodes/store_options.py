@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from nodes.graph.entries import StoreEntry
-from streams.schema import Schema
-from streams.table_version import TableOptions
+from streams.model.table_version import TableOptions
+from streams.rows.schema import Schema
 
 
 def store_options(entry: StoreEntry) -> TableOptions:

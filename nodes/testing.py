@@ -15,19 +15,19 @@ from nodes.python.agents import agent_of, agent_task
 from nodes.python.program import Follow, run_body, run_program
 from nodes.python.spec import names_of
 from nodes.store_options import store_options
-from streams.agent_function import AgentFunction
 from streams.ambient import Ambient, SystemAmbient
-from streams.connection import Connection
-from streams.current import Scope
-from streams.dead_letter import DeadLetter
 from streams.errors import UsageError
 from streams.log import AppendRequest, Entry
-from streams.node_state import NodeState
-from streams.position import Build
-from streams.record import Kind
+from streams.model.dead_letter import DeadLetter
+from streams.model.position import Build
+from streams.model.record import Kind
+from streams.model.table_version import TableOptions
 from streams.store import Store
-from streams.table_version import TableOptions
 from streams.testing.memory_store import MemoryStore
+from streams.user.agent_function import AgentFunction
+from streams.user.connection import Connection
+from streams.user.current import Scope
+from streams.user.node_state import NodeState
 
 RUNS_MAX = 10_000  # far more than halving and setting aside can take in a test
 PROJECT_FILE = "graph.yml"

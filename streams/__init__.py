@@ -9,28 +9,28 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from streams.agent_function import agent
-    from streams.connecting import connect
-    from streams.pairing import zip_streams as zip  # noqa: A004 - its name to users
-    from streams.parameter import Parameter, Secret
-    from streams.record import Record
-    from streams.state import State
-    from streams.stream import Stream
-    from streams.table import Table, TableVersion
-    from streams.topic import Topic
+    from streams.model.record import Record
+    from streams.user.agent_function import agent
+    from streams.user.connecting import connect
+    from streams.user.pairing import zip_streams as zip  # noqa: A004 - its name to users
+    from streams.user.parameter import Parameter, Secret
+    from streams.user.state import State
+    from streams.user.stream import Stream
+    from streams.user.table import Table, TableVersion
+    from streams.user.topic import Topic
 
 _HOMES = {
-    "Parameter": ("parameter", "Parameter"),
-    "Record": ("record", "Record"),
-    "Secret": ("parameter", "Secret"),
-    "State": ("state", "State"),
-    "Stream": ("stream", "Stream"),
-    "Table": ("table", "Table"),
-    "TableVersion": ("table", "TableVersion"),
-    "Topic": ("topic", "Topic"),
-    "agent": ("agent_function", "agent"),
-    "connect": ("connecting", "connect"),
-    "zip": ("pairing", "zip_streams"),
+    "Parameter": ("user.parameter", "Parameter"),
+    "Record": ("model.record", "Record"),
+    "Secret": ("user.parameter", "Secret"),
+    "State": ("user.state", "State"),
+    "Stream": ("user.stream", "Stream"),
+    "Table": ("user.table", "Table"),
+    "TableVersion": ("user.table", "TableVersion"),
+    "Topic": ("user.topic", "Topic"),
+    "agent": ("user.agent_function", "agent"),
+    "connect": ("user.connecting", "connect"),
+    "zip": ("user.pairing", "zip_streams"),
 }
 
 __all__ = [

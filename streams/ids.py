@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from datetime import datetime
 
-from streams.watermark import time_us
+from streams.decisions.watermark import time_us
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32, as the ULID specification has it
 _PAIRS = tuple(a + b for a in _ALPHABET for b in _ALPHABET)

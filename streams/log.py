@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
-from streams.record import Partition
+from streams.model.record import Partition
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,14 +12,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
-from streams.dead_letter import DeadLetter, DeadLetterState
-from streams.lease import Lease
-from streams.ledger import LedgerEntry
 from streams.log import Log
-from streams.position import Build, Owner, Position
-from streams.run import Run, RunLogLine
-from streams.schema import Schema
-from streams.table_version import (
+from streams.model.dead_letter import DeadLetter, DeadLetterState
+from streams.model.ledger import LedgerEntry
+from streams.model.position import Build, Owner, Position
+from streams.model.run import Run, RunLogLine
+from streams.model.table_version import (
     Sequencer,
     SequencerKey,
     StoredRows,
@@ -28,6 +26,8 @@ from streams.table_version import (
     VersionInfo,
     VersionState,
 )
+from streams.ownership.lease import Lease
+from streams.rows.schema import Schema
 
 
 class Agents(Protocol):
@@ -111,8 +111,8 @@ class Tables(Protocol):
     def add_partitions(self, table: str, version: int, partitions: int) -> None: ...
 
     def widen(self, table: str, version: int, schema: Schema, *, schema_number: int) -> None:
-        """Alter the SQL table to hold `schema`, exactly as `streams.schema` converts values, and set the number on the
-        version and on all its sequencers. The caller holds the locks of all its sequencers."""
+        """Alter the SQL table to hold `schema`, exactly as `streams.rows.schema` converts values, and set the number on
+        the version and on all its sequencers. The caller holds the locks of all its sequencers."""
         ...
 
     def set_state(self, table: str, version: int, state: VersionState, *, activation: int | None, at: datetime) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 TIMEOUT_S = 60
-WARM = ("connectors.sqlite.store", "streams.testing.memory_store", "millstream.running", "alembic.command")
+WARM = ("connectors.sqlite.store", "streams.testing.memory_store", "millstream.worker.running", "alembic.command")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from connectors.postgres.errors import translated
 from connectors.postgres.storage import SQL_TYPES, by_server, placed, quoted, sql_name_of, types_of
 from connectors.sql.session import Session
 from streams.errors import UsageError
-from streams.schema import NAME_BYTES_MAX, Type
-from streams.table_version import VersionInfo
-from streams.values import converter
+from streams.model.table_version import VersionInfo
+from streams.rows.schema import NAME_BYTES_MAX, Type
+from streams.rows.values import converter
 
 CONVERTED_ROWS = 10_000
 
@@ -101,7 +101,7 @@ class PostgresVersionDDL:
         return [f"ALTER COLUMN {column} TYPE {wanted} USING pg_temp._ms_converted(_partition, _offset)"]
 
     def _convert_here(self, session: Session, version: VersionInfo, name: str, held: Type, kind: Type) -> None:
-        """Every value of a column, converted by `streams.values`, in a temporary table that a function looks up."""
+        """Every value of a column, converted by `streams.rows.values`, in a temporary table that a query looks up."""
         cursor: Any = session.cursor
         convert, table, wanted = converter(held, kind), self.qualified(version.sql_name), SQL_TYPES[kind]
         with session.errors():

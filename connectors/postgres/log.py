@@ -16,7 +16,7 @@ from streams import crash_points
 from streams.ambient import Ambient
 from streams.errors import LogFull, StoreFull, StoreUnavailable
 from streams.log import AppendAnswer, AppendRequest, LogRecord, TopicInfo
-from streams.record import Partition
+from streams.model.record import Partition
 
 _LANES = "SELECT lane, first_offset, end_offset FROM _ms_lanes WHERE topic = %s ORDER BY partition"
 

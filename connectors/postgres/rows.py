@@ -12,9 +12,9 @@ from connectors.postgres.ddl import PostgresVersionDDL
 from connectors.postgres.storage import SQL_TYPES, comparable, placed, quoted, selected, sql_name_of, types_of
 from connectors.sql.session import Session
 from streams.errors import StoreUnavailable, UsageError
-from streams.schema import OVERFLOW_COLUMN
+from streams.model.table_version import StoredRows, VersionInfo
+from streams.rows.schema import OVERFLOW_COLUMN
 from streams.store import UpsertCounts
-from streams.table_version import StoredRows, VersionInfo
 
 _OUTSIDE_MAX = 10
 _SYSTEM_TYPES = ["int4", "int8", "timestamptz", "text"]

@@ -12,7 +12,7 @@ from psycopg.abc import Buffer
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
 
-from streams.schema import OVERFLOW_COLUMN, Schema, Type
+from streams.rows.schema import OVERFLOW_COLUMN, Schema, Type
 
 SQL_TYPES: dict[Type | None, str] = {
     None: "text",  # only nulls so far
@@ -31,7 +31,7 @@ SQL_TYPES: dict[Type | None, str] = {
 }
 JSON_OID = 114
 
-# What the server converts exactly as `streams.values.converter` does; everything else is converted here.
+# What the server converts exactly as `streams.rows.values.converter` does; everything else is converted here.
 _BY_SERVER: dict[tuple[Type, Type], str] = {
     (Type.INTEGER, Type.DECIMAL): "{c}::numeric",
     (Type.INTEGER, Type.FLOAT): "{c}::float8",

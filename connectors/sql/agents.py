@@ -12,8 +12,8 @@ from connectors.sql.session import Session
 from connectors.sql.system_tables import BUILDS, DEAD_LETTERS, LEDGER, NODE_STATE, POSITIONS, RUNS
 from connectors.sql.where import key, row_or_nothing, row_or_replace, whole_row
 from streams.errors import UsageError
-from streams.position import Build, Owner, Position
-from streams.record import Kind, Partition
+from streams.model.position import Build, Owner, Position
+from streams.model.record import Kind, Partition
 
 _B, _P = BUILDS.c, POSITIONS.c
 _BUILD = key(_B.agent, _B.build)

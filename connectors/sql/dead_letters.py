@@ -11,9 +11,9 @@ from connectors.sql.encode import from_us, to_us
 from connectors.sql.session import Session
 from connectors.sql.system_tables import DEAD_LETTERS
 from connectors.sql.where import key, whole_row
-from streams.dead_letter import DeadLetter, DeadLetterState
-from streams.position import Build
-from streams.record import Kind, Partition
+from streams.model.dead_letter import DeadLetter, DeadLetterState
+from streams.model.position import Build
+from streams.model.record import Kind, Partition
 
 _D = DEAD_LETTERS.c
 _INSERT = whole_row(DEAD_LETTERS)

@@ -7,10 +7,10 @@ from functools import lru_cache
 
 import orjson
 
-from streams.ledger import InputRange, OutputRange
-from streams.record import Kind, Partition
-from streams.schema import Schema
-from streams.table_version import TableOptions
+from streams.model.ledger import InputRange, OutputRange
+from streams.model.record import Kind, Partition
+from streams.model.table_version import TableOptions
+from streams.rows.schema import Schema
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

@@ -7,7 +7,7 @@ from sqlalchemy import bindparam, select, update
 from connectors.sql.session import Session
 from connectors.sql.system_tables import LEASES
 from connectors.sql.where import key, row_or_nothing
-from streams.lease import Lease
+from streams.ownership.lease import Lease
 
 _L = LEASES.c
 _COLUMNS = tuple(LEASES.columns)

@@ -11,8 +11,8 @@ from connectors.sql.encode import from_us, inputs_of, inputs_text, outputs_of, o
 from connectors.sql.session import Session
 from connectors.sql.system_tables import LEDGER, LEDGER_RANGES
 from connectors.sql.where import key, whole_row
-from streams.ledger import Cause, LedgerEntry
-from streams.position import Build
+from streams.model.ledger import Cause, LedgerEntry
+from streams.model.position import Build
 
 _L, _R = LEDGER.c, LEDGER_RANGES.c
 _PAGE_ROWS = 1_000

@@ -12,7 +12,7 @@ from connectors.sql.encode import from_us, from_us_or_none, to_us, to_us_or_none
 from connectors.sql.session import Session
 from connectors.sql.system_tables import RUN_LOGS, RUNS
 from connectors.sql.where import key, row_or_replace
-from streams.run import Run, RunLogLine, RunStatus
+from streams.model.run import Run, RunLogLine, RunStatus
 
 _R, _G = RUNS.c, RUN_LOGS.c
 _COLUMNS = tuple(RUNS.columns)

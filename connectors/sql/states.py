@@ -9,7 +9,7 @@ from sqlalchemy import delete, select
 from connectors.sql.session import Session
 from connectors.sql.system_tables import NODE_STATE
 from connectors.sql.where import key, row_or_replace
-from streams.position import Build
+from streams.model.position import Build
 
 _N = NODE_STATE.c
 _READ = select(_N.key, _N.value).where(key(_N.agent, _N.build)).order_by(_N.key)

@@ -24,8 +24,8 @@ from connectors.sql.session import Session
 from connectors.sql.system_tables import LEDGER_RANGES, SEQUENCERS, TABLES, VERSIONS
 from connectors.sql.where import key, row_or_nothing, whole_row
 from streams.errors import UsageError
-from streams.schema import Schema, Type
-from streams.table_version import Sequencer, SequencerKey, TableInfo, TableOptions, VersionInfo, VersionState
+from streams.model.table_version import Sequencer, SequencerKey, TableInfo, TableOptions, VersionInfo, VersionState
+from streams.rows.schema import Schema, Type
 
 _T, _V, _S = TABLES.c, VERSIONS.c, SEQUENCERS.c
 _TABLE_COLUMNS = (_T.name, _T.table_id, _T.active_version, _T.options)

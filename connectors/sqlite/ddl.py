@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from connectors.sql.session import Session
 from connectors.sqlite.storage import columns_of, quoted, shown_columns_of, sql_name_of, stored_converter
 from streams.errors import UsageError
-from streams.schema import Schema, Type
-from streams.table_version import VersionInfo
+from streams.model.table_version import VersionInfo
+from streams.rows.schema import Schema, Type
 
 OFFSET_BITS = 48
 OFFSET_MASK = (1 << OFFSET_BITS) - 1

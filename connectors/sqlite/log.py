@@ -18,7 +18,7 @@ from streams import crash_points
 from streams.ambient import Ambient
 from streams.errors import LogFull, StoreFull, StoreUnavailable
 from streams.log import AppendAnswer, AppendRequest, LogRecord, TopicInfo
-from streams.record import Partition
+from streams.model.record import Partition
 
 _INSERT_RECORD = "INSERT INTO _ms_records (place, timestamp_us, key, value) VALUES (?, ?, ?, ?)"
 _INSERT_ID = (

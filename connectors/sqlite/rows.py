@@ -23,10 +23,10 @@ from connectors.sqlite.storage import (
     types_of,
 )
 from streams.errors import RowRejected, StoreBroken, StoreRefused, UsageError
-from streams.schema import OVERFLOW_COLUMN, Schema, Type
+from streams.model.table_version import StoredRows, VersionInfo
+from streams.rows.schema import OVERFLOW_COLUMN, Schema, Type
+from streams.rows.turned_rows import TurnedRows
 from streams.store import UpsertCounts
-from streams.table_version import StoredRows, VersionInfo
-from streams.turned_rows import TurnedRows
 
 _ROW_BYTES = 70  # `_row`, `_at`, `record_id` and the record's own header
 _SAMPLE_ROWS = 1_000

@@ -12,8 +12,8 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any, cast
 
-from streams.schema import OVERFLOW_COLUMN, Schema, Type
-from streams.values import converter
+from streams.rows.schema import OVERFLOW_COLUMN, Schema, Type
+from streams.rows.values import converter
 
 _MICROSECOND = timedelta(microseconds=1)
 

@@ -19,8 +19,8 @@ from starlette.routing import BaseRoute, Route
 from millstream.api.access import check_access
 from millstream.api.context import ApiContext
 from millstream.json_answer import json_bytes
-from millstream.run_log_lines import line_shape
-from millstream.status import read_status
+from millstream.status.status import read_status
+from millstream.worker.run_log_lines import line_shape
 from streams.errors import TransientError
 
 LISTENERS_MAX = 64

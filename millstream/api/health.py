@@ -23,7 +23,7 @@ def routes(context: ApiContext) -> Sequence[BaseRoute]:
         return json_response({"ready": not missing, "missing": missing}, status=503 if missing else 200)
 
     def metrics(_request: Request) -> Response:
-        from millstream.metrics import exposition  # loaded when first asked for: it is not needed to be ready
+        from millstream.service.metrics import exposition  # loaded when first asked for: it is not needed to be ready
 
         text, media_type = exposition(context)
         return Response(text, media_type=media_type)

@@ -18,7 +18,7 @@ from millstream.api.context import ApiContext
 from millstream.api.operation import Operation, Parameter
 from millstream.api.orders import OPERATIONS as ORDERS
 from millstream.api.reads import OPERATIONS as READS
-from millstream.shapes import AcceptedShape, HealthShape, ProblemShape, ReadyShape
+from millstream.status.shapes import AcceptedShape, HealthShape, ProblemShape, ReadyShape
 
 _TEXT = {"text/plain": {"schema": {"type": "string"}}}
 _EVENTS = {"text/event-stream": {"schema": {"type": "string"}}}

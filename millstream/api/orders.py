@@ -13,11 +13,11 @@ from typing_extensions import TypedDict
 
 from millstream.api.operation import Call, Operation, Parameter
 from millstream.api.reads import NODE, node_of
-from millstream.letters import letter_of, settle
-from millstream.node_orders import request_runs, start_nodes, stop_nodes
 from millstream.project import Project
-from millstream.shapes import OrderShape, RewoundShape, SettledShape
-from streams.dead_letter import DeadLetterState
+from millstream.status.shapes import OrderShape, RewoundShape, SettledShape
+from millstream.worker.letters import letter_of, settle
+from millstream.worker.node_orders import request_runs, start_nodes, stop_nodes
+from streams.model.dead_letter import DeadLetterState
 
 REWIND_KEYS = frozenset({"to", "topic", "partition", "no_swap", "drop_older"})
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from itertools import islice
 from typing import Any
 
-from millstream.accounts import why_shape
 from millstream.api.cursor import read_numbers, read_texts, write_cursor
 from millstream.api.operation import Call, Operation, Parameter
 from millstream.json_answer import plain
-from millstream.letters import letter_of, letter_shape, waiting_letters
-from millstream.run_log_lines import line_shape
-from millstream.shapes import (
+from millstream.status.accounts import why_shape
+from millstream.status.shapes import (
     GraphShape,
     LetterShape,
     LettersPageShape,
@@ -28,14 +26,23 @@ from millstream.shapes import (
     VersionsPageShape,
     WhyShape,
 )
-from millstream.status import node_detail, read_status, run_json
-from millstream.table_facts import known_table, known_version, schema_shape, table_detail, table_shape, version_shape
-from millstream.table_rows import read_rows
-from millstream.topic_records import known_topic, read_records, topic_shape
+from millstream.status.status import node_detail, read_status, run_json
+from millstream.tables.table_facts import (
+    known_table,
+    known_version,
+    schema_shape,
+    table_detail,
+    table_shape,
+    version_shape,
+)
+from millstream.tables.table_rows import read_rows
+from millstream.tables.topic_records import known_topic, read_records, topic_shape
+from millstream.worker.letters import letter_of, letter_shape, waiting_letters
+from millstream.worker.run_log_lines import line_shape
 from nodes.errors import NodeAmbiguous
 from nodes.graph.node import Node
 from nodes.graph.render import as_json
-from streams.why import why
+from streams.history.why import why
 
 LIMIT_MAX = 10_000
 RUNS_MAX = 10_000

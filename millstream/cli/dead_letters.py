@@ -10,9 +10,9 @@ from millstream.cli.context import CommandContext
 from millstream.cli.opened import existing_store, store_or_empty
 from millstream.cli.output import print_json, print_lines, say
 from millstream.cli.tabular import count, show_pairs, show_table
-from millstream.letters import letter_of, letter_shape, settle, waiting_letters
-from streams.dead_letter import DeadLetter, DeadLetterState
+from millstream.worker.letters import letter_of, letter_shape, settle, waiting_letters
 from streams.errors import UsageError
+from streams.model.dead_letter import DeadLetter, DeadLetterState
 from streams.store import Store
 
 _NODE = typer.Option(None, "--node", metavar="N", help="Those of this node; may be given again.")

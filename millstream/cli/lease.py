@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from streams.ambient import SystemAmbient
-from streams.holder import Holder, is_running
-from streams.ownership import take_now
+from streams.ownership.holder import Holder, is_running
+from streams.ownership.ownership import take_now
 from streams.store import Store
 
 

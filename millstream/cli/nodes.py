@@ -13,9 +13,9 @@ from millstream.cli.lease import leased
 from millstream.cli.opened import existing_store, store_or_empty, writable_store
 from millstream.cli.output import print_json, say
 from millstream.cli.tabular import cell, show_pairs, show_table
-from millstream.node_orders import rename_node, start_nodes, stop_nodes
-from millstream.shapes import NodeWorkerShape, OrderShape
-from millstream.status import node_detail, read_status
+from millstream.status.shapes import NodeWorkerShape, OrderShape
+from millstream.status.status import node_detail, read_status
+from millstream.worker.node_orders import rename_node, start_nodes, stop_nodes
 
 NODE = typer.Argument(metavar="NODE", help="The node's id, or a short form of it.")
 

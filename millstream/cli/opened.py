@@ -9,8 +9,8 @@ import typer
 
 from millstream.cli.context import CommandContext
 from millstream.cli.output import say
-from millstream.existing_store import open_existing, slug_of, store_exists
 from millstream.project import Project
+from millstream.tables.existing_store import open_existing, slug_of, store_exists
 from streams.store import Store
 
 

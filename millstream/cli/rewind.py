@@ -13,7 +13,7 @@ from millstream.cli.opened import existing_store
 from millstream.cli.output import print_json, say
 from millstream.cli.progress import progress
 from millstream.project import Project
-from millstream.shapes import RewoundShape, RewoundTableShape
+from millstream.status.shapes import RewoundShape, RewoundTableShape
 from nodes.graph.graph import Graph
 from nodes.graph.node import Node
 from streams.ambient import SystemAmbient
@@ -40,7 +40,7 @@ def rewind(
     ),
 ) -> None:
     """Rebuild a node's table beside the live one, and swap when it has caught up. Runs the node's code here."""
-    from millstream.rewinding import RewindOrder, check_rewindable, downstream_of
+    from millstream.worker.rewinding import RewindOrder, check_rewindable, downstream_of
 
     context = CommandContext.of(ctx)
     project = context.project()
@@ -85,7 +85,7 @@ def _told_table(node: str, done: RewoundTableShape, *, swapped: bool) -> str:
 
 
 def _rewind(project: Project, graph: Graph, store: Store, node: Node, order: object) -> RewoundShape:
-    from millstream.rewinding import RewindOrder, rewind_node
+    from millstream.worker.rewinding import RewindOrder, rewind_node
 
     assert isinstance(order, RewindOrder)
     ambient = SystemAmbient()
@@ -95,7 +95,7 @@ def _rewind(project: Project, graph: Graph, store: Store, node: Node, order: obj
 
 def _bring_here(project: Project, graph: Graph, store: Store, node: Node) -> None:
     """Let a node read on into the version that was swapped in: by the service that runs it, else here."""
-    from millstream.rewinding import catch_up
+    from millstream.worker.rewinding import catch_up
 
     with ExitStack() as held:
         try:
@@ -108,7 +108,7 @@ def _bring_here(project: Project, graph: Graph, store: Store, node: Node) -> Non
 
 
 def _wait_for(store: Store, node: Node) -> None:
-    from millstream.lag import read_input_lags
+    from millstream.status.lag import read_input_lags
 
     ambient = SystemAmbient()
     deadline = ambient.monotonic() + WAIT_S

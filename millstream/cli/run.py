@@ -25,7 +25,7 @@ def run(
     node: list[str] = typer.Option([], help="Only this node (or file), at least once. May be given several times."),
 ) -> None:
     """Run what is due, and what that makes due, until nothing is; then exit."""
-    from millstream.running import graph_for
+    from millstream.worker.running import graph_for
 
     context = CommandContext.of(ctx)
     project = context.project()
@@ -41,7 +41,7 @@ def run(
 
 def trigger(ctx: typer.Context, node: str = typer.Argument(help="The node's id, or a short form of it.")) -> None:
     """Run a node now: asks the running service, or runs it here where there is none."""
-    from millstream.running import graph_for, request, running_service
+    from millstream.worker.running import graph_for, request, running_service
 
     context = CommandContext.of(ctx)
     project = context.project()
@@ -63,8 +63,8 @@ def trigger(ctx: typer.Context, node: str = typer.Argument(help="The node's id, 
 
 
 def _run(context: CommandContext, project: Project, graph: Graph, store: Store, only: tuple[Node, ...]) -> int:
-    from millstream.running import echo, echo_aside, run_until_done
-    from millstream.status import run_json
+    from millstream.status.status import run_json
+    from millstream.worker.running import echo, echo_aside, run_until_done
     from nodes.python.crash_point import VARIABLE, arm_from
 
     crash_point = os.environ.get(VARIABLE)

@@ -11,10 +11,10 @@ from millstream.cli.context import CommandContext
 from millstream.cli.opened import existing_store, store_or_empty
 from millstream.cli.output import print_lines
 from millstream.cli.tabular import show_table
-from millstream.run_log_lines import line_shape
-from millstream.status import run_json
+from millstream.status.status import run_json
+from millstream.worker.run_log_lines import line_shape
 from streams.errors import UsageError
-from streams.run import Run, RunLogLine, RunStatus
+from streams.model.run import Run, RunLogLine, RunStatus
 from streams.store import Store
 
 FOLLOW_S = 1.0

@@ -11,18 +11,18 @@ import typer
 
 from millstream.cli.context import CommandContext
 from millstream.cli.output import say
-from millstream.listener import listen
 from millstream.logs import configure_logging, open_log_file
 from millstream.project import Project
+from millstream.service.listener import listen
+from millstream.service.stand_by import Turn, become_active
+from millstream.service.workers import WorkerProcesses, check_workers, worker_command
 from millstream.settings import Settings
-from millstream.stand_by import Turn, become_active
-from millstream.workers import WorkerProcesses, check_workers, worker_command
 from nodes.graph.graph import Graph
 from nodes.python.crash_point import VARIABLE, arm_from
 from nodes.python.process import die_with_parent, hide_memory
 from streams.ambient import SystemAmbient
 from streams.errors import LeaseHeld, UsageError
-from streams.holder import Holder
+from streams.ownership.holder import Holder
 
 PORT_WAIT_S = 5.0
 PORT_LOOK_S = 0.1
@@ -102,7 +102,7 @@ def _warn(graph: Graph) -> None:
 
 
 def _serve(project: Project, graph: Graph, *, watched: bool, output: int, listener: socket.socket | None = None) -> int:
-    from millstream.service import ServiceOptions, serve  # what the parent of several workers does not need
+    from millstream.service.service import ServiceOptions, serve  # what the parent of several workers does not need
 
     settings = project.settings
     crash_point = os.environ.get(VARIABLE)

@@ -37,7 +37,7 @@ def status(
     watch: bool = typer.Option(False, "--watch", help="Show it again whenever it changes, until Ctrl-C."),
 ) -> None:
     """Show each node's state, lag, watermark, last run and dead letters."""
-    from millstream.status import read_status
+    from millstream.status.status import read_status
 
     context = CommandContext.of(ctx)
     project = context.project()

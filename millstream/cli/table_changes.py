@@ -13,8 +13,8 @@ from millstream.cli.opened import existing_store, writable_store
 from millstream.cli.output import print_json, say
 from millstream.cli.progress import progress
 from millstream.cli.tabular import count
-from millstream.shapes import WrittenShape
-from millstream.table_facts import known_table, known_version, rows_of
+from millstream.status.shapes import WrittenShape
+from millstream.tables.table_facts import known_table, known_version, rows_of
 from streams.ambient import SystemAmbient
 from streams.errors import UsageError
 from streams.store import Store
@@ -40,7 +40,7 @@ def append(
     file: str = typer.Argument("-", metavar="[FILE|-]", help="NDJSON; - is stdin."),
 ) -> None:
     """Append rows, one JSON object a line: all of them in one transaction, or none."""
-    from millstream.table_import import TableImport
+    from millstream.tables.table_import import TableImport
 
     if file == "-" and sys.stdin.isatty():
         say("reading rows from the terminal, one JSON object a line; Ctrl-D ends")
@@ -62,8 +62,8 @@ def import_(
 ) -> None:
     """Append the rows of a file: all of them in one transaction, or none. What a CSV holds is text, unless the table
     or --type says more."""
-    from millstream.table_files import read_batches
-    from millstream.table_import import TableImport, types_of
+    from millstream.tables.table_files import read_batches
+    from millstream.tables.table_import import TableImport, types_of
 
     with writable_store(ctx) as store, progress(f"reading {file}") as advance:
         rows = TableImport(
@@ -91,7 +91,7 @@ def activate(
 ) -> None:
     """Make an old version's data what the table's name means again. It gets a new version number."""
     from millstream.cli.lease import leased
-    from streams.activation import activate as activate_version
+    from streams.checkpoint.activation import activate as activate_version
 
     with existing_store(ctx) as store:
         with store.read() as tx:
@@ -133,7 +133,7 @@ def drop(
 
 
 def _drop(store: Store, table: str, version: int, *, force: bool) -> int:
-    from millstream.table_readers import unread_by
+    from millstream.tables.table_readers import unread_by
 
     with store.write() as tx:
         found = known_version(tx, table, version)
@@ -160,7 +160,7 @@ def export(
     version: int | None = typer.Option(None, min=1, metavar="V", help="Of this version; default: the active one."),
 ) -> None:
     """Write a table's rows to a file, as they are at one moment."""
-    from millstream.table_files import write_file
+    from millstream.tables.table_files import write_file
 
     with existing_store(ctx) as store, store.read() as tx:
         info = known_version(tx, table, version)

@@ -14,9 +14,16 @@ from millstream.cli.context import CommandContext
 from millstream.cli.opened import existing_store, store_or_empty
 from millstream.cli.output import print_json, print_lines, say
 from millstream.cli.tabular import cell, on_terminal, show_pairs, show_table
-from millstream.shapes import TableDetailShape
-from millstream.table_facts import known_table, known_version, schema_shape, table_detail, table_shape, version_shape
-from millstream.table_rows import TableRow, last_rows, read_rows
+from millstream.status.shapes import TableDetailShape
+from millstream.tables.table_facts import (
+    known_table,
+    known_version,
+    schema_shape,
+    table_detail,
+    table_shape,
+    version_shape,
+)
+from millstream.tables.table_rows import TableRow, last_rows, read_rows
 from streams.errors import UsageError
 
 SHOWN_ON_TERMINAL = 20

@@ -13,8 +13,8 @@ from millstream.cli.opened import existing_store, store_or_empty, writable_store
 from millstream.cli.output import print_json, print_lines, say
 from millstream.cli.progress import progress
 from millstream.cli.tabular import count, on_terminal, show_table
-from millstream.shapes import AppendedShape
-from millstream.topic_records import known_topic, read_records, topic_shape
+from millstream.status.shapes import AppendedShape
+from millstream.tables.topic_records import known_topic, read_records, topic_shape
 from streams.ambient import SystemAmbient
 from streams.errors import UsageError
 from streams.log import AppendRequest, Entry, Log

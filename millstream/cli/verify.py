@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 import typer
 
-from millstream.accounts import verify_shape, why_shape
 from millstream.cli.context import CommandContext
 from millstream.cli.opened import existing_store
 from millstream.cli.output import print_json
 from millstream.cli.progress import progress
 from millstream.cli.tabular import count, show_pairs, show_table
-from millstream.shapes import VerifyShape, WhyShape
-from millstream.table_facts import known_version
+from millstream.status.accounts import verify_shape, why_shape
+from millstream.status.shapes import VerifyShape, WhyShape
+from millstream.tables.table_facts import known_version
 from streams.errors import UsageError
 from streams.store import Store
 
@@ -29,7 +29,7 @@ def verify(
     deep: bool = typer.Option(False, "--deep", help="Read the source topics again and count their records too."),
 ) -> None:
     """Recount the ledger against tables and positions. Exits 1 where something does not add up."""
-    from streams.verify import verify as recount
+    from streams.history.verify import verify as recount
 
     with existing_store(ctx) as store, progress("recounting"):
         found = verify_shape(recount(store, deep=deep))
@@ -67,7 +67,7 @@ def why(
     where: str | None = typer.Option(None, metavar="COL=VALUE", help="The first row with this value instead."),
 ) -> None:
     """Show the input records, the run and the code version behind a row."""
-    from streams.why import why as explain
+    from streams.history.why import why as explain
 
     with existing_store(ctx) as store:
         with store.read() as tx:
@@ -81,7 +81,7 @@ def why(
 
 
 def _place(store: Store, table: str, place: str | None, partition: int, where: str | None) -> tuple[int, int]:
-    from streams.why import find
+    from streams.history.why import find
 
     if (place is None) == (where is None):
         raise UsageError("which row?", hint=f"millstream why {table} OFFSET, or RECORD_ID, or --where COL=VALUE")

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from millstream.port_owner import find_port_owner
+from millstream.service.port_owner import find_port_owner
 from streams.errors import StopError, UsageError
 
 HOST = "127.0.0.1"

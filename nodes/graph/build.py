@@ -14,7 +14,7 @@ from nodes.graph.node import AgentDeclaration, Dataset, Input, Node, NodeKind, O
 from nodes.graph.problem import Problem, did_you_mean
 from nodes.graph.python_text import AgentText, Opened, PythonText
 from nodes.graph.references import secret_names
-from streams.record import Kind
+from streams.model.record import Kind
 
 
 @dataclass(frozen=True, slots=True)

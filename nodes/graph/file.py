@@ -19,7 +19,7 @@ from nodes.graph.entries import Entry, NodeFileEntry, StoreEntry, WebhookEntry
 from nodes.graph.problem import Problem, did_you_mean, nearest
 from nodes.graph.yaml_text import Path, Place, YamlText, parse_yaml
 from streams.errors import UsageError
-from streams.schema import Schema
+from streams.rows.schema import Schema
 
 GRAPH_FILE = "graph.yml"
 NOT_YET = "is not available yet"

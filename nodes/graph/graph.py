@@ -20,7 +20,7 @@ from nodes.graph.references import is_reference, reference_faults
 from nodes.graph.source_files import read_graph_text, read_sources
 from nodes.graph.warnings import warnings_of
 from nodes.graph.yaml_text import Place
-from streams.record import Kind
+from streams.model.record import Kind
 
 
 @dataclass(frozen=True, slots=True)

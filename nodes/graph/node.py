@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from nodes.graph.entries import NodeLimitsEntry, StoreEntry, WebhookEntry
 from nodes.graph.problem import Problem
-from streams.record import Kind
+from streams.model.record import Kind
 
 
 class NodeKind(enum.StrEnum):

@@ -9,7 +9,7 @@ from nodes.graph.file import GRAPH_FILE
 from nodes.graph.graph import Graph
 from nodes.graph.node import Dataset, Node, NodeKind
 from nodes.graph.problem import Problem
-from streams.record import Kind
+from streams.model.record import Kind
 
 
 @dataclass(frozen=True, slots=True)

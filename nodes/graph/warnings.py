@@ -11,7 +11,7 @@ from nodes.graph.file import GRAPH_FILE, GraphFile
 from nodes.graph.modules import imported_files
 from nodes.graph.node import Node, NodeKind
 from nodes.graph.problem import Problem, nearest
-from streams.record import Kind
+from streams.model.record import Kind
 
 
 def warnings_of(file: GraphFile, sources: Sources, nodes: Sequence[Node], tables: frozenset[str]) -> Iterator[Problem]:

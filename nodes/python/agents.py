@@ -15,20 +15,20 @@ from nodes.graph.node import Node
 from nodes.python.alias import aliased
 from nodes.python.execution import OnLine, load
 from nodes.python.spec import names_of, policy_of
-from streams.agent_function import AgentFunction, AgentOptions, AroundCall
-from streams.agent_loop import Agent, AgentSpec
+from streams.agents.agent_loop import Agent, AgentSpec
+from streams.agents.node_body import NodeBody, keeping_state
+from streams.agents.partitions import partitions_of
 from streams.ambient import Ambient
-from streams.current import Scope, entered
 from streams.errors import UsageError
-from streams.node_body import NodeBody, keeping_state
-from streams.node_state import NodeState
-from streams.parameter import resolved_parameters
-from streams.partitions import partitions_of
-from streams.position import Build
-from streams.rebuild import Rebuild
-from streams.record import Partition
+from streams.history.rebuild import Rebuild
+from streams.model.position import Build
+from streams.model.record import Partition
+from streams.model.table_version import TableOptions
 from streams.store import SharesDriver, Store
-from streams.table_version import TableOptions
+from streams.user.agent_function import AgentFunction, AgentOptions, AroundCall
+from streams.user.current import Scope, entered
+from streams.user.node_state import NodeState
+from streams.user.parameter import resolved_parameters
 
 
 def load_agents(

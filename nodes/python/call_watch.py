@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nodes.python.progress import Progress
-from streams.record import Partition, Record
+from streams.model.record import Partition, Record
 
 
 class CallWatch:

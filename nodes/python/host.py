@@ -34,9 +34,9 @@ from nodes.python.job import Assigned, Job, Setup
 from nodes.python.program import GC_THRESHOLDS
 from nodes.python.progress import Progress
 from nodes.python.work import do_job
+from streams.agents.partitions import Assignment
 from streams.ambient import SystemAmbient
 from streams.errors import Fenced, MillstreamError, StopError, StoreBroken, TransientError
-from streams.partitions import Assignment
 from streams.store import Store
 
 

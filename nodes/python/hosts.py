@@ -33,7 +33,7 @@ from nodes.python.process import cause_of, kill_group, resident_bytes
 from nodes.python.progress import Progress, shared_file
 from nodes.python.template import FORK
 from streams.errors import StoreUnavailable
-from streams.hand import Hand
+from streams.programs.hand import Hand
 
 PRELOAD = ("nodes.python.work", "sqlalchemy", "pydantic", "pyarrow", "pandas")  # what every host needs comes first
 WATCH_S = 0.1

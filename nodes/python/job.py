@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nodes.graph.node import Node
-from streams.record import Partition
-from streams.table_version import TableOptions
+from streams.model.record import Partition
+from streams.model.table_version import TableOptions
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,17 +20,17 @@ from nodes.python.alias import aliased
 from nodes.python.execution import PROJECT_PACKAGE, OnLine, captured, execute
 from nodes.python.spec import program_spec
 from streams.ambient import Ambient
-from streams.current import Scope, entered
 from streams.errors import DataError, Fenced, StopError, TransientError
-from streams.failed_run import FailedRun, book_failure
-from streams.hand import Hand
-from streams.parameter import resolved_parameters
-from streams.program import ProgramRun
-from streams.rebuild import Rebuild
-from streams.run import Run, RunStatus
-from streams.run_budget import Next
+from streams.history.rebuild import Rebuild
+from streams.model.run import Run, RunStatus
+from streams.model.table_version import TableOptions
+from streams.programs.failed_run import FailedRun, book_failure
+from streams.programs.hand import Hand
+from streams.programs.program import ProgramRun
+from streams.programs.run_budget import Next
 from streams.store import SharesDriver, Store
-from streams.table_version import TableOptions
+from streams.user.current import Scope, entered
+from streams.user.parameter import resolved_parameters
 
 GC_THRESHOLDS = (100_000, 50, 100)
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from nodes.python.program import Follow, ProgramOutcome
 from streams.ambient import Ambient
+from streams.decisions.retry import FailurePolicy, backoff_s
 from streams.errors import NodeFailed, TransientError
-from streams.retry import FailurePolicy, backoff_s
 from streams.wait import Task, Wait
 
 

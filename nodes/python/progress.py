@@ -12,7 +12,7 @@ import struct
 import tempfile
 import time
 
-from streams.hand import HAND_BYTES, Hand
+from streams.programs.hand import HAND_BYTES, Hand
 
 SIZE_BYTES = 2 * HAND_BYTES
 _CALL = struct.Struct("=Qd")  # number of calls, when the present one began (monotonic s; 0: in no call)

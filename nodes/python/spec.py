@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from nodes.graph.node import Node
-from streams.program import ProgramSpec
-from streams.record import Kind
-from streams.retry import FailurePolicy, OnError
-from streams.table_version import TableOptions
+from streams.decisions.retry import FailurePolicy, OnError
+from streams.model.record import Kind
+from streams.model.table_version import TableOptions
+from streams.programs.program import ProgramSpec
 
 
 def policy_of(node: Node) -> FailurePolicy:

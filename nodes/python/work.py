@@ -13,9 +13,9 @@ from nodes.python.execution import captured
 from nodes.python.job import Job, Setup
 from nodes.python.program import Follow, ProgramOutcome, run_program
 from nodes.python.progress import Progress
+from streams.agents.partitions import Assignment, partitions_of
 from streams.ambient import Ambient
 from streams.errors import MillstreamError
-from streams.partitions import Assignment, partitions_of
 from streams.store import Store
 from streams.wait import drive
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from streams.errors import UsageError
-from streams.lease import Lease
-from streams.position import Build, Owner, Position
+from streams.model.position import Build, Owner, Position
+from streams.ownership.lease import Lease
 from streams.testing.memory_pages import Pages
 
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from streams.dead_letter import DeadLetter, DeadLetterState
-from streams.ledger import LedgerEntry
-from streams.position import Build
-from streams.run import Run, RunLogLine, RunStatus
+from streams.model.dead_letter import DeadLetter, DeadLetterState
+from streams.model.ledger import LedgerEntry
+from streams.model.position import Build
+from streams.model.run import Run, RunLogLine, RunStatus
 from streams.testing.memory_pages import Pages
 
 

@@ -13,7 +13,7 @@ from datetime import datetime
 from streams import crash_points
 from streams.errors import LogFull, UsageError
 from streams.log import AppendAnswer, AppendRequest, Entry, LogRecord, OffsetRange, TopicInfo
-from streams.record import Partition
+from streams.model.record import Partition
 
 Place = tuple[int, int]
 DedupKey = tuple[str, int]

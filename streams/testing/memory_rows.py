@@ -9,9 +9,9 @@ from datetime import datetime
 from typing import Any
 
 from streams.errors import RowRejected, UsageError
-from streams.schema import Schema
+from streams.model.table_version import StoredRows, VersionInfo
+from streams.rows.schema import Schema
 from streams.store import UpsertCounts
-from streams.table_version import StoredRows, VersionInfo
 from streams.testing.memory_pages import Pages
 from streams.testing.memory_sql import run_query
 

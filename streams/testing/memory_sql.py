@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from streams.errors import UsageError
-from streams.table_version import VersionInfo
+from streams.model.table_version import VersionInfo
 
 if TYPE_CHECKING:
     from streams.testing.memory_rows import StoredRow

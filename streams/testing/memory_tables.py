@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from streams.errors import UsageError
-from streams.schema import Schema, Type
-from streams.table_version import Sequencer, SequencerKey, TableInfo, TableOptions, VersionInfo, VersionState
+from streams.model.table_version import Sequencer, SequencerKey, TableInfo, TableOptions, VersionInfo, VersionState
+from streams.rows.schema import Schema, Type
+from streams.rows.values import converter
 from streams.testing.memory_pages import Pages
 from streams.testing.memory_rows import StoredRow, reindex
-from streams.values import converter
 
 
 @dataclass(frozen=True, slots=True)

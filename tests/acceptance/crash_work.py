@@ -17,22 +17,22 @@ from typing import Any
 
 import orjson
 
-from streams.agent_loop import AgentSpec
-from streams.body import RecordBody
-from streams.checkpoint import Checkpoint, commit
+from streams.agents.agent_loop import AgentSpec
+from streams.agents.body import RecordBody
+from streams.checkpoint.checkpoint import Checkpoint, commit
+from streams.checkpoint.output import Activation, Write
+from streams.checkpoint.tables import active_version, begin_version
+from streams.decisions.retry import FailurePolicy
+from streams.history.rebuild import Rebuild
+from streams.history.rewind import Rewind
+from streams.history.verify import verify
 from streams.log import AppendRequest, Entry
-from streams.output import Activation, Write
-from streams.position import Build
-from streams.rebuild import Rebuild
-from streams.record import Kind, Record
-from streams.retry import FailurePolicy
-from streams.rewind import Rewind
-from streams.rows import Rows, decode_plan
+from streams.model.position import Build
+from streams.model.record import Kind, Record
+from streams.model.table_version import TableOptions
+from streams.rows.rows import Rows, decode_plan
 from streams.store import Store
-from streams.table_version import TableOptions
-from streams.tables import active_version, begin_version
 from streams.testing.manual_ambient import ManualAmbient
-from streams.verify import verify
 from tests.acceptance.lives import Life
 from tests.contract.engine import Engine, reader, sink
 

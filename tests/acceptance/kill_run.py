@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from streams.verify import verify
+from streams.history.verify import verify
 from tests.acceptance.crash_work import open_url, rows_of
 from tests.live_service import LiveService, eventually, write_project
 

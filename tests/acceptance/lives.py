@@ -32,10 +32,10 @@ WARM = (  # slow to import, and needed by most
     "connectors.postgres.store",
     "sqlalchemy.dialects.sqlite",
     "sqlalchemy.dialects.postgresql",
-    "streams.table",
-    "streams.stream",
-    "streams.state",
-    "streams.pairing",
+    "streams.user.table",
+    "streams.user.stream",
+    "streams.user.state",
+    "streams.user.pairing",
 )
 LIFE_S = 60.0  # far more than any life takes: one that hangs is a failure
 

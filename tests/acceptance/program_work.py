@@ -20,11 +20,11 @@ from nodes.graph.graph import Graph
 from nodes.graph.node import Node
 from nodes.python.program import Follow, run_program
 from streams import crash_points
+from streams.checkpoint.tables import active_version
 from streams.log import AppendRequest, Entry
-from streams.position import Build
-from streams.record import Kind, Partition
+from streams.model.position import Build
+from streams.model.record import Kind, Partition
 from streams.store import Store
-from streams.tables import active_version
 from streams.testing.manual_ambient import ManualAmbient
 from tests.acceptance.crash_work import BASE, Acknowledged, check, open_url
 from tests.acceptance.lives import Life, die_at

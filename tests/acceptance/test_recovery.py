@@ -12,9 +12,9 @@ import pytest
 
 from connectors.sqlite.database import Database
 from millstream.recovery import interrupt_orphans
-from streams.holder import is_running
+from streams.checkpoint.views import refresh_views, views_behind
+from streams.ownership.holder import is_running
 from streams.testing.manual_ambient import ManualAmbient
-from streams.views import refresh_views, views_behind
 from tests.acceptance.crash_work import open_url
 from tests.acceptance.recovery import fill
 from tests.contract.engine import Engine, sink

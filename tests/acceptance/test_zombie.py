@@ -15,9 +15,9 @@ import pytest
 import connectors.sqlite.database
 from streams.ambient import SystemAmbient
 from streams.errors import StoreUnavailable
+from streams.history.verify import verify
 from streams.store import Store
 from streams.testing.manual_ambient import ManualAmbient
-from streams.verify import verify
 from tests.acceptance.crash_work import open_url, rows_of
 from tests.acceptance.lives import ROOT
 from tests.acceptance.zombie import OUTSIDE, LeasedWorker

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import connectors.postgres.database
 from streams import crash_points
-from streams.agent_loop import Agent
+from streams.agents.agent_loop import Agent
+from streams.agents.body import RecordBody
 from streams.ambient import Ambient, SystemAmbient
-from streams.body import RecordBody
 from streams.errors import Fenced
-from streams.holder import Holder, is_running
-from streams.ownership import LeaseKeeper
-from streams.record import Kind, Partition, Record
+from streams.model.record import Kind, Partition, Record
+from streams.ownership.holder import Holder, is_running
+from streams.ownership.ownership import LeaseKeeper
 from streams.store import Store
 from streams.wait import Stopped, Task, drive
 from tests.acceptance.crash_work import open_url

@@ -7,16 +7,16 @@ from typing import Any, TypeVar
 
 import orjson
 
-from streams.agent_loop import Agent, AgentSpec
-from streams.body import Body, RecordBody
+from streams.agents.agent_loop import Agent, AgentSpec
+from streams.agents.body import Body, RecordBody
+from streams.checkpoint.tables import active_version
+from streams.decisions.retry import FailurePolicy
+from streams.history.rebuild import Rebuild
 from streams.log import AppendAnswer, AppendRequest, Entry
-from streams.rebuild import Rebuild
-from streams.record import Kind, Partition, Record
-from streams.retry import FailurePolicy
-from streams.rows import decode_plan
+from streams.model.record import Kind, Partition, Record
+from streams.model.table_version import TableOptions
+from streams.rows.rows import decode_plan
 from streams.store import Store
-from streams.table_version import TableOptions
-from streams.tables import active_version
 from streams.testing.manual_ambient import ManualAmbient
 from streams.wait import Task
 

@@ -7,16 +7,16 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from streams.ambient import Ambient
-from streams.checkpoint import Checkpoint, Committed, commit
-from streams.dead_letter import DeadLetter
-from streams.output import Effect, Write
-from streams.position import Build, Move, Position
-from streams.record import Partition
-from streams.rows import Rows, decode_plan
-from streams.schema import Schema
+from streams.checkpoint.checkpoint import Checkpoint, Committed, commit
+from streams.checkpoint.output import Effect, Write
+from streams.checkpoint.tables import active_version, ensure_active
+from streams.model.dead_letter import DeadLetter
+from streams.model.position import Build, Move, Position
+from streams.model.record import Partition
+from streams.model.table_version import Sequencer, StoredRows, TableOptions, VersionInfo, VersionState
+from streams.rows.rows import Rows, decode_plan
+from streams.rows.schema import Schema
 from streams.store import Store
-from streams.table_version import Sequencer, StoredRows, TableOptions, VersionInfo, VersionState
-from streams.tables import active_version, ensure_active
 
 NOON = datetime(2024, 5, 31, 12, tzinfo=UTC)
 BUILD = Build("agent")

@@ -7,16 +7,16 @@ from dataclasses import replace
 from typing import Any
 
 from streams.ambient import Ambient
-from streams.checkpoint import Checkpoint, commit
-from streams.current import Scope, entered
-from streams.output import Write
-from streams.position import Build
-from streams.program import ProgramRun, ProgramSpec
-from streams.record import Kind
-from streams.rows import Rows
-from streams.run import Run, RunStatus
+from streams.checkpoint.checkpoint import Checkpoint, commit
+from streams.checkpoint.output import Write
+from streams.model.position import Build
+from streams.model.record import Kind
+from streams.model.run import Run, RunStatus
+from streams.model.table_version import TableOptions
+from streams.programs.program import ProgramRun, ProgramSpec
+from streams.rows.rows import Rows
 from streams.store import Store
-from streams.table_version import TableOptions
+from streams.user.current import Scope, entered
 
 SPEC = ProgramSpec("node", "code", inputs=(("in", Kind.TABLE),), writes=("out",), time_limit_s=1e9)
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from streams.activation import activate
+from streams.checkpoint.activation import activate
+from streams.checkpoint.manual_write import commit_manually
+from streams.checkpoint.output import Activation, Write
+from streams.checkpoint.tables import begin_version
 from streams.errors import UsageError
-from streams.manual_write import commit_manually
-from streams.output import Activation, Write
-from streams.rows import Rows
+from streams.history.verify import verify
+from streams.model.table_version import TableOptions, VersionState
+from streams.rows.rows import Rows
 from streams.store import Store
-from streams.table_version import TableOptions, VersionState
-from streams.tables import begin_version
 from streams.testing.manual_ambient import ManualAmbient
-from streams.verify import verify
 from tests.contract.engine import Engine
 
 

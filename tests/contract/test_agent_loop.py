@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from streams.agent_loop import Agent
-from streams.body import FrameBody, RecordBody
-from streams.checkpoint import Checkpoint, commit
-from streams.dead_letter import DeadLetterState
+from streams.agents.agent_loop import Agent
+from streams.agents.body import FrameBody, RecordBody
+from streams.checkpoint.checkpoint import Checkpoint, commit
+from streams.checkpoint.output import Activation
+from streams.checkpoint.tables import active_version, begin_version
+from streams.decisions.retry import FailurePolicy, OnError
 from streams.errors import Fenced, NodeFailed, PositionInvalid, StoreUnavailable, TransientError
-from streams.output import Activation
-from streams.position import Build
-from streams.record import Kind, Partition, Record
-from streams.retry import FailurePolicy, OnError
-from streams.schema import Schema
+from streams.history.verify import verify
+from streams.history.why import why
+from streams.model.dead_letter import DeadLetterState
+from streams.model.position import Build
+from streams.model.record import Kind, Partition, Record
+from streams.model.table_version import TableOptions
+from streams.rows.schema import Schema
 from streams.store import Store
-from streams.table_version import TableOptions
-from streams.tables import active_version, begin_version
 from streams.testing.manual_ambient import ManualAmbient
-from streams.verify import verify
-from streams.why import why
 from tests.contract.engine import Engine, reader, sink
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def test_after_trouble_a_loop_goes_on_from_what_is_stored(engine: Engine, monkey
             raise StoreUnavailable("after")
         return done
 
-    monkeypatch.setattr("streams.agent_loop.commit", unlucky)
+    monkeypatch.setattr("streams.agents.agent_loop.commit", unlucky)
     for whole in (False, True):
         calls[0] = 0
         engine.consume(reader(f"copy{whole}", "leads", f"out{whole}", whole=whole), dict)

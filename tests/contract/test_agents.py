@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from streams.errors import UsageError
-from streams.ledger import Cause, LedgerEntry
-from streams.position import Build, Owner, Position
-from streams.record import Kind, Partition
-from streams.run import Run, RunStatus
+from streams.model.ledger import Cause, LedgerEntry
+from streams.model.position import Build, Owner, Position
+from streams.model.record import Kind, Partition
+from streams.model.run import Run, RunStatus
 from streams.store import Store
 from tests.contract.making import BUILD, NOON, SOURCE
 from tests.contract.test_history import entry, letter

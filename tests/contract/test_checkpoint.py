@@ -11,17 +11,17 @@ from typing import Any, cast
 import pytest
 
 from streams import crash_points
-from streams.checkpoint import Checkpoint, commit
-from streams.dead_letter import DeadLetterState
+from streams.checkpoint.checkpoint import Checkpoint, commit
+from streams.checkpoint.output import Activation, Effect, Stale, Truncation, apply_effects, prepare
+from streams.checkpoint.tables import begin_version, ensure_table, widen_for
 from streams.errors import Fenced, RowRejected, UsageError
-from streams.ledger import InputRange, OutputRange
-from streams.output import Activation, Effect, Stale, Truncation, apply_effects, prepare
-from streams.position import Build, Move, Position
-from streams.record import Partition
-from streams.schema import COLUMNS_MAX
+from streams.model.dead_letter import DeadLetterState
+from streams.model.ledger import InputRange, OutputRange
+from streams.model.position import Build, Move, Position
+from streams.model.record import Partition
+from streams.model.table_version import SequencerKey, TableOptions, VersionState
+from streams.rows.schema import COLUMNS_MAX
 from streams.store import Store, Transaction
-from streams.table_version import SequencerKey, TableOptions, VersionState
-from streams.tables import begin_version, ensure_table, widen_for
 from streams.testing.manual_ambient import ManualAmbient
 from tests.contract.conftest import Opener
 from tests.contract.making import Agent, active, batch, later, records_of, sequencer, stored, write

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from streams.holder import Holder
-from streams.ownership import LeaseKeeper
+from streams.model.table_version import TableOptions
+from streams.ownership.holder import Holder
+from streams.ownership.ownership import LeaseKeeper
 from streams.store import Store
-from streams.table_version import TableOptions
 from streams.testing.manual_ambient import ManualAmbient
 from streams.wait import Task
 from tests.contract.engine import Engine, reader, sink

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 from streams.ambient import SystemAmbient
-from streams.connection import Connection
 from streams.errors import RowRejected, UsageError
+from streams.history.verify import verify
 from streams.store import Store
-from streams.verify import verify
+from streams.user.connection import Connection
 
 Opener = Callable[[], Store]
 

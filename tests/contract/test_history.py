@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from streams.dead_letter import DeadLetter, DeadLetterState
-from streams.lease import Lease
-from streams.ledger import Cause, InputRange, LedgerEntry, OutputRange
-from streams.position import Build
-from streams.record import Kind, Partition
-from streams.run import Run, RunLogLine, RunStatus
+from streams.model.dead_letter import DeadLetter, DeadLetterState
+from streams.model.ledger import Cause, InputRange, LedgerEntry, OutputRange
+from streams.model.position import Build
+from streams.model.record import Kind, Partition
+from streams.model.run import Run, RunLogLine, RunStatus
+from streams.ownership.lease import Lease
 from streams.store import Store
 from tests.contract.making import BUILD, NOON, SOURCE, later
 

@@ -8,7 +8,7 @@ import pytest
 
 from streams.errors import UsageError
 from streams.log import AppendAnswer, AppendRequest, Entry, OffsetRange
-from streams.record import Partition
+from streams.model.record import Partition
 from streams.store import Store
 from tests.contract.conftest import Opener
 from tests.contract.making import NOON, later

@@ -22,21 +22,21 @@ from hypothesis.stateful import (
 )
 
 from streams import crash_points
-from streams.agent_loop import AgentSpec
-from streams.body import RecordBody
-from streams.checkpoint import Checkpoint, commit
+from streams.agents.agent_loop import AgentSpec
+from streams.agents.body import RecordBody
+from streams.checkpoint.checkpoint import Checkpoint, commit
+from streams.checkpoint.output import Activation, Write
+from streams.checkpoint.tables import begin_version, ensure_table
 from streams.errors import Fenced
+from streams.history.rebuild import Rebuild
+from streams.history.rewind import Rewind
+from streams.history.verify import verify
 from streams.log import AppendRequest, Entry
-from streams.output import Activation, Write
-from streams.position import Build
-from streams.rebuild import Rebuild
-from streams.record import Kind, Partition
-from streams.rewind import Rewind
+from streams.model.position import Build
+from streams.model.record import Kind, Partition
+from streams.model.table_version import TableOptions
 from streams.store import Store
-from streams.table_version import TableOptions
-from streams.tables import begin_version, ensure_table
 from streams.testing.manual_ambient import ManualAmbient
-from streams.verify import verify
 from streams.wait import Task
 from tests.contract.conftest import Opener
 from tests.contract.engine import Engine, reader

@@ -8,28 +8,28 @@ from dataclasses import replace
 
 import pytest
 
-from streams import pending as pending_module
-from streams.connection import Connection
-from streams.current import Scope, entered
-from streams.dead_letter import DeadLetterState
+from streams.decisions.retry import OnError
 from streams.errors import Fenced, RowRejected, UsageError
-from streams.failed_run import FailedRun, book_failure
-from streams.hand import Hand
+from streams.history.verify import verify
 from streams.log import AppendRequest, Entry
-from streams.pairing import zip_streams
-from streams.program import ProgramRun, ProgramSpec
-from streams.record import Kind
-from streams.retry import OnError
-from streams.run import RunStatus
-from streams.run_budget import Next, read_budget
-from streams.state import State
+from streams.model.dead_letter import DeadLetterState
+from streams.model.record import Kind
+from streams.model.run import RunStatus
+from streams.model.table_version import VersionState
+from streams.programs import pending as pending_module
+from streams.programs.failed_run import FailedRun, book_failure
+from streams.programs.hand import Hand
+from streams.programs.program import ProgramRun, ProgramSpec
+from streams.programs.run_budget import Next, read_budget
 from streams.store import Store
-from streams.stream import Stream
-from streams.table import Table
-from streams.table_version import VersionState
 from streams.testing.manual_ambient import ManualAmbient
-from streams.topic import Topic
-from streams.verify import verify
+from streams.user.connection import Connection
+from streams.user.current import Scope, entered
+from streams.user.pairing import zip_streams
+from streams.user.state import State
+from streams.user.stream import Stream
+from streams.user.table import Table
+from streams.user.topic import Topic
 from tests.contract.programs import SPEC, column, cut_at, numbers, run_program, write_rows
 
 Ambient = ManualAmbient

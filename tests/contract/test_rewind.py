@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from streams.agent_loop import AgentSpec
-from streams.body import RecordBody
+from streams.agents.agent_loop import AgentSpec
+from streams.agents.body import RecordBody
 from streams.errors import Fenced, PositionInvalid, UsageError
-from streams.rebuild import Rebuild
-from streams.record import Kind, Partition, Record
-from streams.rename import check_new_writer, rename
-from streams.rewind import Rewind, Rewound, RewoundTable
+from streams.history.rebuild import Rebuild
+from streams.history.rename import check_new_writer, rename
+from streams.history.rewind import Rewind, Rewound, RewoundTable
+from streams.history.verify import verify
+from streams.model.record import Kind, Partition, Record
+from streams.model.table_version import VersionState
 from streams.store import Store
-from streams.table_version import VersionState
 from streams.testing.manual_ambient import ManualAmbient
-from streams.verify import verify
 from tests.contract.engine import Engine, reader, sink
 
 SPEC = reader("scores", "leads", "scores")

@@ -9,22 +9,22 @@ from typing import Any
 
 import pytest
 
-from streams.current import Scope, entered
+from streams.decisions.retry import FailurePolicy
 from streams.errors import Fenced, UsageError
-from streams.failed_run import FailedRun, book_failure
-from streams.hand import Hand
-from streams.program import ProgramRun, ProgramSpec
-from streams.rebuild import Rebuild
-from streams.record import Kind, Partition
-from streams.retry import FailurePolicy
-from streams.rewind import Rewind, RewoundTable
-from streams.run import RunStatus
-from streams.state import State
+from streams.history.rebuild import Rebuild
+from streams.history.rewind import Rewind, RewoundTable
+from streams.history.verify import verify
+from streams.model.record import Kind, Partition
+from streams.model.run import RunStatus
+from streams.model.table_version import VersionState
+from streams.programs.failed_run import FailedRun, book_failure
+from streams.programs.hand import Hand
+from streams.programs.program import ProgramRun, ProgramSpec
 from streams.store import Store
-from streams.table import Table
-from streams.table_version import VersionState
 from streams.testing.manual_ambient import ManualAmbient
-from streams.verify import verify
+from streams.user.current import Scope, entered
+from streams.user.state import State
+from streams.user.table import Table
 from streams.wait import Task, Wait
 from tests.contract.engine import Engine, reader
 from tests.contract.programs import SPEC, cut_at, numbers, run_program, write_rows
@@ -220,7 +220,7 @@ def test_all_tables_of_a_program_are_swapped_together(engine: Engine) -> None:
 
 
 def test_a_topic_is_read_again_up_to_where_the_live_build_stands(engine: Engine) -> None:
-    from streams.topic import Topic
+    from streams.user.topic import Topic
 
     def body() -> None:
         out = Table("out", "w")

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from streams.errors import RowRejected
-from streams.schema import Schema
+from streams.model.table_version import TableOptions, VersionInfo
+from streams.rows.schema import Schema
 from streams.store import Store, UpsertCounts
-from streams.table_version import TableOptions, VersionInfo
 from streams.testing.manual_ambient import ManualAmbient
 from tests.contract.making import NOON, later, make_table
 

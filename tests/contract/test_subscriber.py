@@ -7,22 +7,22 @@ from dataclasses import replace
 import pytest
 
 from streams import crash_points
-from streams.access import RunAccess
-from streams.body import RecordBody
+from streams.agents.body import RecordBody
+from streams.agents.feed import Feed
+from streams.agents.partitions import partitions_of
+from streams.checkpoint.output import Activation
+from streams.checkpoint.tables import begin_version, ensure_table
 from streams.errors import Fenced, StoreUnavailable
-from streams.feed import Feed
-from streams.output import Activation
-from streams.partitions import partitions_of
-from streams.position import Build, Position
-from streams.program import ProgramRun, ProgramSpec
-from streams.record import Kind, Partition
-from streams.run import RunStatus
+from streams.history.verify import verify
+from streams.model.position import Build, Position
+from streams.model.record import Kind, Partition
+from streams.model.run import RunStatus
+from streams.model.table_version import TableOptions
+from streams.programs.program import ProgramRun, ProgramSpec
 from streams.store import Store
-from streams.table import Table
-from streams.table_version import TableOptions
-from streams.tables import begin_version, ensure_table
 from streams.testing.manual_ambient import ManualAmbient
-from streams.verify import verify
+from streams.user.access import RunAccess
+from streams.user.table import Table
 from tests.contract.engine import Engine, reader, sink
 from tests.contract.making import Agent, write
 

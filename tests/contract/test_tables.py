@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from streams.errors import UsageError
-from streams.schema import Schema
+from streams.model.table_version import Sequencer, SequencerKey, TableInfo, TableOptions, VersionState
+from streams.rows.schema import Schema
 from streams.store import Store
-from streams.table_version import Sequencer, SequencerKey, TableInfo, TableOptions, VersionState
 from streams.testing.manual_ambient import ManualAmbient
 from tests.contract.making import NOON, Agent, later, make_table, stored, version_info, write
 

@@ -7,19 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from millstream.tidying import tidy
+from millstream.worker.tidying import tidy
 from nodes.graph.graph import Graph
+from streams.checkpoint.output import Activation, write_hidden
+from streams.checkpoint.tables import begin_version
 from streams.errors import PositionInvalid
-from streams.ledger import LedgerEntry
+from streams.history.verify import verify
+from streams.history.why import why
 from streams.log import AppendRequest, Entry
-from streams.output import Activation, write_hidden
-from streams.position import Build
+from streams.model.ledger import LedgerEntry
+from streams.model.position import Build
+from streams.model.table_version import VersionState
 from streams.store import Store
-from streams.table_version import VersionState
-from streams.tables import begin_version
 from streams.testing.manual_ambient import ManualAmbient
-from streams.verify import verify
-from streams.why import why
 from tests.contract.engine import Engine, reader, sink
 from tests.contract.making import Agent, write
 

@@ -11,10 +11,10 @@ from decimal import Decimal
 import pytest
 
 from streams.errors import RowRejected
-from streams.rows import Rows
-from streams.schema import NAME_BYTES_MAX, Type
+from streams.model.table_version import TableOptions
+from streams.rows.rows import Rows
+from streams.rows.schema import NAME_BYTES_MAX, Type
 from streams.store import Store
-from streams.table_version import TableOptions
 from streams.testing.manual_ambient import ManualAmbient
 from tests.contract.making import Agent, active, records_of, stored, write
 

@@ -12,12 +12,12 @@ import pytest
 from connectors.postgres.store import PostgresStore, open_store
 from nodes.graph.node import Node
 from streams import crash_points
-from streams.body import RecordBody
+from streams.agents.body import RecordBody
 from streams.errors import CommitUnknown, Fenced, TransientError
+from streams.history.verify import verify
 from streams.log import AppendRequest, Entry
 from streams.store import Store
 from streams.testing.manual_ambient import ManualAmbient
-from streams.verify import verify
 from tests.acceptance.crash_work import rows_of
 from tests.acceptance.lives import Life
 from tests.acceptance.program_work import Programs, expected

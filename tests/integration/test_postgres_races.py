@@ -10,14 +10,14 @@ import pytest
 
 from connectors.postgres.store import PostgresStore, open_store
 from connectors.sql.agents import SqlAgents
+from streams.checkpoint.output import Activation, write_hidden
+from streams.checkpoint.tables import begin_version
+from streams.checkpoint.views import refresh_views, views_behind
 from streams.errors import StoreUnavailable, UsageError
-from streams.output import Activation, write_hidden
-from streams.position import Build
+from streams.model.position import Build
+from streams.model.table_version import VersionState
 from streams.store import Transaction
-from streams.table_version import VersionState
-from streams.tables import begin_version
 from streams.testing.manual_ambient import ManualAmbient
-from streams.views import refresh_views, views_behind
 from tests.contract.engine import Engine, sink
 from tests.contract.making import BUILD, Agent, active, stored, write
 

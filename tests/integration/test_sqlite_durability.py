@@ -29,7 +29,7 @@ from streams.errors import (
     StoreUnavailable,
 )
 from streams.log import AppendRequest, Entry
-from streams.record import Partition
+from streams.model.record import Partition
 
 NOON = datetime(2024, 5, 31, 12, tzinfo=UTC)
 

@@ -15,8 +15,8 @@ from sqlalchemy import MetaData, create_engine
 from connectors.sql import log_tables, migrate, system_tables
 from connectors.sqlite.driver import sqlite_driver
 from connectors.sqlite.store import open_store
-from streams.position import Build, Position
-from streams.record import Partition
+from streams.model.position import Build, Position
+from streams.model.record import Partition
 
 LATER = """
 from alembic import op

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from connectors.sqlite.store import SqliteStore, open_store
-from streams.schema import Schema
-from streams.table_version import TableOptions, VersionInfo
-from streams.tables import ensure_active
+from streams.checkpoint.tables import ensure_active
+from streams.model.table_version import TableOptions, VersionInfo
+from streams.rows.schema import Schema
 from streams.testing.manual_ambient import ManualAmbient
 
 NOON = datetime(2024, 5, 31, 12, tzinfo=UTC)

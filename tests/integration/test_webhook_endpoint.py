@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from streams.errors import CommitUnknown, LogFull, StoreBroken, StoreUnavailable
-from streams.record import Partition
+from streams.model.record import Partition
 from tests.scripted_log import ScriptedLog
 from tests.webhook_server import WebhookServer, read_to_end, serve
 

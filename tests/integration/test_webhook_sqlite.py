@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 
 from connectors.sqlite.store import open_store
-from streams.record import Partition
+from streams.model.record import Partition
 from tests.webhook_server import serve
 
 LEADS = {

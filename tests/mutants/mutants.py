@@ -11,14 +11,16 @@ from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
-from streams import agent_loop, checkpoint, crash_points, output
-from streams.checkpoint import CheckpointCommit, Committed, Phase
+from streams import crash_points
+from streams.agents import agent_loop
+from streams.checkpoint import checkpoint, output
+from streams.checkpoint.checkpoint import CheckpointCommit, Committed, Phase
+from streams.checkpoint.output import Activation, Outcome, OutputPlan, apply_effects
 from streams.log import AppendAnswer, AppendRequest
-from streams.output import Activation, Outcome, OutputPlan, apply_effects
+from streams.model.table_version import Sequencer, SequencerKey, VersionInfo
 from streams.store import Transaction
-from streams.stream import Stream
-from streams.table_version import Sequencer, SequencerKey, VersionInfo
 from streams.testing.memory_log import MemoryLog
+from streams.user.stream import Stream
 
 Mutant = Callable[[], AbstractContextManager[object]]
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from streams.errors import CommitUnknown, StoreUnavailable
 from streams.log import AppendAnswer, AppendRequest, Log, LogRecord, TopicInfo
-from streams.record import Partition
+from streams.model.record import Partition
 from streams.store import Commits, Store, Transaction
 from tests.simulation.scheduler import Killed, Process
 

@@ -9,11 +9,11 @@ from functools import partial
 from itertools import accumulate
 from typing import TYPE_CHECKING, cast
 
-from streams.record import Kind, Partition
-from streams.rows import decode_plan
+from streams.history.verify import verify
+from streams.model.record import Kind, Partition
+from streams.model.table_version import VersionInfo, VersionState
+from streams.rows.rows import decode_plan
 from streams.store import Transaction
-from streams.table_version import VersionInfo, VersionState
-from streams.verify import verify
 from tests.simulation.programs import PROGRAMS, SOURCE, is_refused
 from tests.simulation.scenario import Json, is_good, latest, mapped, without_nulls
 

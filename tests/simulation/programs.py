@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 
-from streams.access import RunAccess
+from streams.decisions.retry import FailurePolicy, backoff_s
 from streams.errors import Fenced, TransientError
-from streams.failed_run import FailedRun, book_failure
-from streams.hand import Hand
-from streams.program import ProgramRun, ProgramSpec
-from streams.record import Kind
-from streams.retry import FailurePolicy, backoff_s
-from streams.run import RunStatus
+from streams.model.record import Kind
+from streams.model.run import RunStatus
+from streams.programs.failed_run import FailedRun, book_failure
+from streams.programs.hand import Hand
+from streams.programs.program import ProgramRun, ProgramSpec
 from streams.store import Store
-from streams.stream import Stream
-from streams.table import Table
+from streams.user.access import RunAccess
+from streams.user.stream import Stream
+from streams.user.table import Table
 from streams.wait import Task, Wait
 from tests.simulation.scheduler import Process
 

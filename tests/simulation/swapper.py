@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from streams.ambient import Ambient
-from streams.checkpoint import Checkpoint, commit
+from streams.checkpoint.checkpoint import Checkpoint, commit
+from streams.checkpoint.output import Activation, Write
+from streams.checkpoint.tables import begin_version, ensure_active
 from streams.errors import Fenced, TransientError
-from streams.output import Activation, Write
-from streams.position import Build
-from streams.rows import Rows
+from streams.model.position import Build
+from streams.model.table_version import TableOptions
+from streams.rows.rows import Rows
 from streams.store import Store
-from streams.table_version import TableOptions
-from streams.tables import begin_version, ensure_active
 from streams.wait import Task, Wait
 
 

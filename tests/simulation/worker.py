@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from streams.errors import Fenced
-from streams.holder import Holder
-from streams.lease import Lease
-from streams.ownership import LeaseKeeper
+from streams.ownership.holder import Holder
+from streams.ownership.lease import Lease
+from streams.ownership.ownership import LeaseKeeper
 from streams.wait import Task, drive
 from tests.simulation.faulty_store import Connection, FaultyStore, SimulatedEvent
 from tests.simulation.scheduler import Process

@@ -7,19 +7,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from streams import crash_points
-from streams.agent_loop import Agent, AgentSpec
-from streams.body import Body, FrameBody, RecordBody
-from streams.dead_letter import DeadLetterState
+from streams.agents.agent_loop import Agent, AgentSpec
+from streams.agents.body import Body, FrameBody, RecordBody
+from streams.agents.partitions import partitions_of
+from streams.decisions.retry import FailurePolicy
 from streams.errors import Fenced, TransientError, UsageError
+from streams.history.rebuild import Rebuild
+from streams.history.rewind import Rewind
 from streams.log import AppendRequest, Entry
-from streams.partitions import partitions_of
-from streams.position import Position
-from streams.rebuild import Rebuild
-from streams.record import Kind, Partition
-from streams.retry import FailurePolicy
-from streams.rewind import Rewind
+from streams.model.dead_letter import DeadLetterState
+from streams.model.position import Position
+from streams.model.record import Kind, Partition
+from streams.model.table_version import TableOptions
 from streams.store import Store, Transaction
-from streams.table_version import TableOptions
 from streams.wait import Task
 from tests.simulation.faults import Faults
 from tests.simulation.faulty_store import Connection, FaultyStore

@@ -13,8 +13,8 @@ from pydantic import BaseModel
 
 from nodes.testing import run_node
 from streams import agent
-from streams.agent_function import AgentFunction
 from streams.errors import UsageError
+from streams.user.agent_function import AgentFunction
 
 
 class Order(BaseModel):

@@ -7,9 +7,9 @@ from decimal import Decimal
 
 import pytest
 
-from streams.column import column_of
-from streams.schema import Type
-from streams.values import ValueRefused
+from streams.rows.column import column_of
+from streams.rows.schema import Type
+from streams.rows.values import ValueRefused
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.errors import RowRejected
-from streams.frames import frame_of, frame_of_records
-from streams.rows import Rows
-from streams.schema import COLUMNS_MAX, Schema, Type
+from streams.rows.frames import frame_of, frame_of_records
+from streams.rows.rows import Rows
+from streams.rows.schema import COLUMNS_MAX, Schema, Type
 from tests.unit.value_strategies import anything, by_kind
 
 

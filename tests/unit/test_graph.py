@@ -14,7 +14,7 @@ from nodes.graph.graph import Graph, assemble
 from nodes.graph.node import Dataset, NodeKind
 from nodes.graph.problem import Problem
 from nodes.graph.render import as_dot, as_json, as_mermaid, as_text
-from streams.record import Kind
+from streams.model.record import Kind
 
 SCORE = """
 from streams import Table

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nodes.graph.due import Due, NodeState, Reason, due, next_wake_s
 from nodes.graph.node import Dataset, Input, Node, NodeKind
 from nodes.graph.problem import Problem
-from streams.record import Kind
+from streams.model.record import Kind
 
 A, B = Dataset(Kind.TABLE, "a"), Dataset(Kind.SOURCE, "b")
 

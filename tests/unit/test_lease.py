@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from streams.holder import Holder, is_running, without_passwords
-from streams.lease import GRACE_S, Lease, Sighting, is_dead, sight
-from streams.ownership import fair_share, to_release, to_take
+from streams.ownership.holder import Holder, is_running, without_passwords
+from streams.ownership.lease import GRACE_S, Lease, Sighting, is_dead, sight
+from streams.ownership.ownership import fair_share, to_release, to_take
 
 LEASE = Lease("agent:a", "w1", beat=7)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from millstream.node_notes import Notes, Trouble
-from millstream.node_work import (
+from millstream.worker.node_notes import Notes, Trouble
+from millstream.worker.node_work import (
     NodeWork,
     after_failure,
     after_success,
@@ -16,7 +16,7 @@ from millstream.node_work import (
     with_notes,
 )
 from nodes.graph.node import Node, NodeKind
-from streams.record import Partition
+from streams.model.record import Partition
 
 NODE = Node("n:f", NodeKind.PYTHON, "n.py", 1, max_attempts=3, code_hash="1")
 TROUBLE = Trouble("host_died", "it died")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from millstream.port_owner import PortOwner, find_port_owner
+from millstream.service.port_owner import PortOwner, find_port_owner
 
 HEADER = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 LISTENING = "   0: 0100007F:2253 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4242 1 0\n"

@@ -15,10 +15,10 @@ from nodes.graph.graph import Graph
 from nodes.python.program import Follow, ProgramOutcome, note_death, run_program
 from nodes.testing import run_node
 from streams.ambient import SystemAmbient
-from streams.connection import Connection
 from streams.errors import UsageError
-from streams.hand import Hand
+from streams.programs.hand import Hand
 from streams.testing.memory_store import MemoryStore
+from streams.user.connection import Connection
 
 Write = Callable[..., Path]
 
@@ -234,7 +234,7 @@ def test_a_process_that_dies_counts_against_the_record_in_hand(write: Write) -> 
 
 
 def _first_record(store: MemoryStore) -> tuple[Any, int, None]:
-    from streams.record import Kind, Partition
+    from streams.model.record import Kind, Partition
 
     return Partition("in", 0, Kind.TABLE), 1, None
 
@@ -253,7 +253,7 @@ from pathlib import Path
 from nodes.graph.graph import Graph
 from nodes.python.program import run_program
 from streams.ambient import SystemAmbient
-from streams.connecting import open_store
+from streams.user.connecting import open_store
 (node,) = Graph.load(Path({str(tmp_path)!r}), scripts=["node.py"]).nodes
 store = open_store("sqlite:///{tmp_path}/store.db")
 outcome = run_program(node, store, SystemAmbient(), project=Path({str(tmp_path)!r}))

@@ -14,8 +14,8 @@ from nodes import testing
 from nodes.graph import entries
 from nodes.graph.file import parse_graph_file
 from streams import State, Stream, Table, TableVersion, Topic, agent, connect
-from streams.connection import Connection
-from streams.schema import Type
+from streams.rows.schema import Type
+from streams.user.connection import Connection
 
 ROOM = Path(__file__).resolve().parents[2] / "docs/reference"
 PYTHON = (ROOM / "python.md").read_text(encoding="utf-8")

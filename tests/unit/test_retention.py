@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.ledger import Cause, InputRange, LedgerEntry, OutputRange
-from streams.position import Build, Owner, Position
-from streams.record import Partition
-from streams.retention import in_use, merges, trim_below, versions_to_drop
-from streams.schema import Schema
-from streams.table_version import VersionInfo, VersionState
+from streams.decisions.retention import in_use, merges, trim_below, versions_to_drop
+from streams.model.ledger import Cause, InputRange, LedgerEntry, OutputRange
+from streams.model.position import Build, Owner, Position
+from streams.model.record import Partition
+from streams.model.table_version import VersionInfo, VersionState
+from streams.rows.schema import Schema
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 LEADS = Partition("leads", 0)

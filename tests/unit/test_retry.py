@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.retry import FailureHistory, FailurePolicy, backoff_s, halves, must_stop, next_records_max
+from streams.decisions.retry import FailureHistory, FailurePolicy, backoff_s, halves, must_stop, next_records_max
 
 
 @given(st.lists(st.tuples(st.integers(1, 50), st.booleans()), max_size=60), st.integers(1, 200))

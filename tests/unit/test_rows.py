@@ -14,9 +14,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from streams.errors import RowRejected
-from streams.rows import PLAN_AFTER_ROWS, PLANS_MAX, NaiveDatetime, Rows, decode_plan
-from streams.schema import COLUMNS_MAX, Schema, Type
-from streams.values import json_text, json_value
+from streams.rows.rows import PLAN_AFTER_ROWS, PLANS_MAX, NaiveDatetime, Rows, decode_plan
+from streams.rows.schema import COLUMNS_MAX, Schema, Type
+from streams.rows.values import json_text, json_value
 from tests.unit.value_strategies import anything, integers
 
 fields = st.sampled_from(["a", "b", "A", "", "select", "_offset", "ü" * 40])
@@ -177,7 +177,7 @@ def test_the_fast_path_agrees_with_the_careful_one(
         return repr(all_encoded(rows)), rows.schema, told, repr(refused)
 
     planned = encode()
-    monkeypatch.setattr("streams.rows.PLAN_AFTER_ROWS", 10**9)
+    monkeypatch.setattr("streams.rows.rows.PLAN_AFTER_ROWS", 10**9)
     assert planned == encode()
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from streams.hand import Hand, Place
-from streams.record import Kind, Partition
-from streams.retry import FailurePolicy, OnError
-from streams.run_budget import Next, RunBudget
+from streams.decisions.retry import FailurePolicy, OnError
+from streams.model.record import Kind, Partition
+from streams.programs.hand import Hand, Place
+from streams.programs.run_budget import Next, RunBudget
 
 AT = Place(Partition("in", 0, Kind.TABLE), 1, 7)
 POLICY = FailurePolicy(attempts_max=3)

@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.errors import UsageError
-from streams.schema import COLUMNS_MAX, NAME_BYTES_MAX, SYSTEM_COLUMNS, Field, Schema, Type, column_name, join_types
+from streams.rows.schema import (
+    COLUMNS_MAX,
+    NAME_BYTES_MAX,
+    SYSTEM_COLUMNS,
+    Field,
+    Schema,
+    Type,
+    column_name,
+    join_types,
+)
 
 types = st.sampled_from(list(Type))
 names = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=80) | st.sampled_from(

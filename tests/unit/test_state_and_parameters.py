@@ -10,9 +10,9 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from streams.errors import UsageError
-from streams.node_state import NodeState
-from streams.parameter import coerced, resolved_parameters
-from streams.state_codec import as_datetime, decode, encode
+from streams.user.node_state import NodeState
+from streams.user.parameter import coerced, resolved_parameters
+from streams.user.state_codec import as_datetime, decode, encode
 
 VALUES: list[Any] = [
     None,

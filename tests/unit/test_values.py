@@ -19,8 +19,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.schema import Type
-from streams.values import (
+from streams.rows.schema import Type
+from streams.rows.values import (
     ValueRefused,
     canonical,
     converter,
@@ -331,7 +331,7 @@ def test_a_key_has_one_form_in_all_the_types_that_its_column_may_have(value: int
 
 def test_encoding_rows_imports_neither_pandas_nor_numpy_nor_pydantic() -> None:
     program = (
-        "import sys; from streams.rows import Rows; r = Rows(); r.append({'a': [1, None], 'b': 1.5});"
+        "import sys; from streams.rows.rows import Rows; r = Rows(); r.append({'a': [1, None], 'b': 1.5});"
         "print([m for m in ('pandas', 'numpy', 'pydantic') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.watermark import advance, late_count, time_us, watermark_us
+from streams.decisions.watermark import advance, late_count, time_us, watermark_us
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from connectors.webhook.committer import Committer
 from streams.errors import CommitUnknown, LogFull, StoreBroken, StoreUnavailable
 from streams.log import AppendRequest, Entry, OffsetRange
-from streams.record import Partition
+from streams.model.record import Partition
 from tests.scripted_log import ScriptedLog
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

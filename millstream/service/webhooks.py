@@ -1,0 +1,72 @@
+"""The webhooks of a graph as the endpoint serves them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import structlog
+
+from connectors.webhook.config import Webhook, open_webhook, read_settings
+from millstream.tables.table_options import options_of
+from nodes.graph.entries import WebhookEntry
+from nodes.graph.graph import Graph
+from streams.errors import UsageError
+from streams.log import Log
+from streams.rows.rows import Rows
+from streams.rows.schema import Schema
+
+_logger = structlog.get_logger(__name__)
+
+
+def open_webhooks(graph: Graph, *, reveal: Callable[[str], str]) -> tuple[dict[str, Webhook], dict[str, UsageError]]:
+    """The webhooks that can be served, by name, and why others can't, by the id of their node."""
+    opened: dict[str, Webhook] = {}
+    refused: dict[str, UsageError] = {}
+    for node in graph.nodes:
+        if node.webhook is None or node.errors:
+            continue
+        try:
+            settings = read_settings(_settings(node.webhook))
+            declared = options_of(graph, node.webhook.webhook).declared
+            validate = _validator(declared) if declared is not None else None
+            opened[node.webhook.webhook] = open_webhook(settings, reveal=reveal, validate=validate)
+        except UsageError as error:
+            refused[node.node_id] = error
+            _logger.warning("a webhook is not served", node=node.node_id, error=error.message, hint=error.hint)
+            continue
+        if settings.timestamps_unchecked:
+            _logger.warning("a webhook takes requests of any age: tolerance_s is 0", webhook=node.webhook.webhook)
+    return opened, refused
+
+
+def ensure_topics(log: Log, graph: Graph) -> None:
+    """Make the topics of all webhooks, so that they can be read before the first record."""
+    for node in graph.nodes:
+        if node.webhook is not None and not node.errors:
+            log.ensure_topic(node.webhook.webhook, partitions=node.webhook.partitions)
+
+
+def _settings(entry: WebhookEntry) -> Mapping[str, object]:
+    """What the endpoint acts on, of what graph.yml may say."""
+    found: dict[str, Any] = {
+        "webhook": entry.webhook,
+        "dedup_window_days": entry.dedup_window_days,
+        "limits": {"body_bytes": entry.limits.body_bytes, "depth": entry.limits.depth},
+        "key": entry.key,
+        "partitions": entry.partitions,
+    }
+    if entry.auth is not None:
+        found["auth"] = (
+            entry.auth if entry.auth == "none" else entry.auth.model_dump(exclude_none=True, exclude_unset=True)
+        )
+    if entry.dedup is not None:
+        found["dedup"] = entry.dedup.model_dump()
+    return found
+
+
+def _validator(declared: Schema) -> Callable[[Mapping[str, Any]], None]:
+    def validate(record: Mapping[str, Any]) -> None:
+        Rows(schema=declared, declared=True).append(record)
+
+    return validate

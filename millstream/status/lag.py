@@ -1,0 +1,144 @@
+"""How many records wait for each node: its positions against the ends of what it reads, asked in one snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from nodes.graph.due import Lags
+from nodes.graph.node import Dataset, Node
+from streams.log import TopicInfo
+from streams.model.position import Build, Position
+from streams.model.record import Kind, Partition
+from streams.model.table_version import Sequencer, VersionInfo, VersionState
+from streams.store import Store, Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class InputLag:
+    """Where one node stands on one partition. None: it can't be known, as after the topic was made anew."""
+
+    partition: Partition
+    next_offset: int
+    end_offset: int
+    lag: int | None
+
+
+def read_input_lags(store: Store, nodes: Sequence[Node]) -> dict[str, list[InputLag]]:
+    """For each node, every partition of its inputs, lookups left out."""
+    topics = {info.name: info for info in store.log.topics()} if _reads_topics(nodes) else {}
+    with store.read() as tx:
+        ends = _Ends(tx, topics)
+        return {node.node_id: list(_input_lags(tx, node, ends)) for node in nodes}
+
+
+def summed(input_lags: dict[str, list[InputLag]], nodes: Iterable[Node]) -> Lags:
+    """Lags by dataset, as what is due is decided on."""
+    lags: dict[str, dict[Dataset, int | None]] = {}
+    for node in nodes:
+        of_node: dict[Dataset, int | None] = {each.dataset: 0 for each in node.triggering}
+        for each in input_lags.get(node.node_id, ()):
+            dataset = Dataset(each.partition.kind, each.partition.topic)
+            before = of_node.get(dataset, 0)
+            of_node[dataset] = None if before is None or each.lag is None else before + each.lag
+        lags[node.node_id] = of_node
+    return lags
+
+
+def _reads_topics(nodes: Iterable[Node]) -> bool:
+    return any(each.dataset.kind is Kind.SOURCE for node in nodes for each in node.inputs)
+
+
+class _Ends:
+    """The ends of topics and table versions, each read once."""
+
+    def __init__(self, tx: Transaction, topics: dict[str, TopicInfo]) -> None:
+        self._tx = tx
+        self._topics = topics
+        self._versions: dict[str, list[VersionInfo]] = {}
+        self._sequencers: dict[tuple[str, int], list[Sequencer]] = {}
+
+    def topic(self, name: str) -> TopicInfo | None:
+        return self._topics.get(name)
+
+    def versions(self, table: str) -> list[VersionInfo]:
+        """Those that can be read, in the order in which they became active."""
+        if table not in self._versions:
+            readable = (
+                version
+                for version in self._tx.tables.versions(table)
+                if version.activation is not None and version.state in {VersionState.ACTIVE, VersionState.SEALED}
+            )
+            self._versions[table] = sorted(readable, key=lambda version: version.activation or 0)
+        return self._versions[table]
+
+    def of_version(self, table: str, version: int) -> list[Sequencer]:
+        key = (table, version)
+        if key not in self._sequencers:
+            self._sequencers[key] = list(self._tx.tables.sequencers(table, version))
+        return self._sequencers[key]
+
+
+def _input_lags(tx: Transaction, node: Node, ends: _Ends) -> Iterator[InputLag]:
+    build = tx.agents.live_build(node.node_id) or Build(node.node_id)
+    positions = {position.partition: position for position in tx.agents.positions(build)}
+    for dataset in dict.fromkeys(each.dataset for each in node.triggering):
+        if dataset.kind is Kind.SOURCE:
+            yield from _source_lags(dataset.name, positions, ends)
+        else:
+            yield from _table_lags(dataset.name, positions, ends)
+
+
+def _source_lags(name: str, positions: dict[Partition, Position], ends: _Ends) -> Iterator[InputLag]:
+    info = ends.topic(name)
+    for index, end in enumerate(info.end_offsets if info is not None else (0,)):
+        partition = Partition(name, index)
+        position = positions.get(partition)
+        if position is None:
+            first = info.first_offsets[index] if info is not None else 0
+            yield InputLag(partition, first, end, end - first)
+        elif info is not None and position.topic_id and position.topic_id != info.topic_id:
+            yield InputLag(partition, position.next_offset, end, None)
+        else:
+            yield InputLag(partition, position.next_offset, end, max(end - position.next_offset, 0))
+
+
+def _table_lags(name: str, positions: dict[Partition, Position], ends: _Ends) -> Iterator[InputLag]:
+    """What is left of the version that is read, and all of those that became active after it."""
+    versions = ends.versions(name)
+    mine = {partition.index: position for partition, position in positions.items() if partition == _at(name, partition)}
+    newest = ends.of_version(name, versions[-1].version) if versions else []
+    for index in range(max(len(newest), max(mine, default=0) + 1)):
+        position = mine.get(index)
+        at = position.version if position is not None else 0
+        following = [each for each in versions if at == 0 or _after(each, at, versions)]
+        lag = sum(_unread(ends, name, each, index, entered=at != 0) for each in following)
+        if position is not None and at:
+            end = _end(ends, name, at, index)
+            yield InputLag(_at(name, index), position.next_offset, end, lag + max(end - position.next_offset, 0))
+        else:
+            yield InputLag(_at(name, index), 0, lag, lag)
+
+
+def _at(name: str, place: Partition | int) -> Partition:
+    return Partition(name, place.index if isinstance(place, Partition) else place, Kind.TABLE)
+
+
+def _after(version: VersionInfo, at: int, versions: Sequence[VersionInfo]) -> bool:
+    here = next((each.activation for each in versions if each.version == at), None)
+    return here is not None and (version.activation or 0) > here
+
+
+def _unread(ends: _Ends, table: str, version: VersionInfo, index: int, *, entered: bool) -> int:
+    """What waits in a version that is read next. One that the engine made is read from where it was activated: who
+    has `entered` the table has had the rest."""
+    of_version = ends.of_version(table, version.version)
+    if index >= len(of_version):
+        return 0
+    first = of_version[index].activated_at if entered and version.engine_made else 0
+    return of_version[index].end_offset - first
+
+
+def _end(ends: _Ends, table: str, version: int, index: int) -> int:
+    of_version = ends.of_version(table, version)
+    return of_version[index].end_offset if index < len(of_version) else 0

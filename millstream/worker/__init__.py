@@ -1,0 +1,1 @@
+"""One thread decides what is due; threads and node hosts do it."""

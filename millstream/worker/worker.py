@@ -1,0 +1,508 @@
+"""A worker: what is due on this machine, and the processes and threads that do it.
+
+One thread decides. Everything reaches it as an event through one inbox: commits (hints), what hosts and sinks say, the
+leases that are held, a new graph. What people ask for (trigger, stop, start, retry) stands in the store and is read
+there. It goes through these states:
+
+RECOVERING  runs of dead workers are marked, views brought up to date
+RUNNING     deciding; `ready` is set once the first leases are known
+STOPPING    nothing new is begun; checkpoints in hand are finished
+ENDED       all threads and processes of the worker are gone
+"""
+
+from __future__ import annotations
+
+import enum
+import queue
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import structlog
+
+from millstream.recovery import finish_runs, interrupt_orphans
+from millstream.status.lag import InputLag, read_input_lags, summed
+from millstream.worker.dispatch import Dispatch, Ended, NodeEvent, Printed
+from millstream.worker.new_writer import refusal
+from millstream.worker.node_lease import leases_of, parts_held
+from millstream.worker.node_notes import Notes, Trouble, note_ran, note_requested, note_stopped, read_notes
+from millstream.worker.node_work import (
+    NodeWork,
+    after_failure,
+    after_success,
+    begun,
+    paused,
+    retried,
+    stopped,
+    with_node,
+    with_notes,
+)
+from millstream.worker.run_log import RunLog
+from millstream.worker.tidying import tidy_for_ever
+from nodes.graph.due import Due, Reason, due, next_wake_s
+from nodes.graph.graph import Graph
+from nodes.graph.node import Node, NodeKind
+from streams import crash_points
+from streams.ambient import Ambient
+from streams.checkpoint.views import refresh_views, views_behind
+from streams.errors import StoreBroken, TransientError
+from streams.model.dead_letter import DeadLetterState
+from streams.model.run import RunLogLine, RunStatus
+from streams.ownership.holder import Holder, is_running
+from streams.ownership.ownership import LeaseKeeper
+from streams.store import Store
+from streams.wait import drive
+
+UPKEEP_S = 60.0
+LOOK_S = 1.0  # hints may be lost: ask the store this often whatever happens
+TIDYING = "task:tidying"  # the lease of whoever forgets what is old
+LOOK_GAP_S = 0.01  # and not more often than this, however many hints come
+
+_logger = structlog.get_logger(__name__)
+
+
+class WorkerState(enum.Enum):
+    """Where a worker stands."""
+
+    RECOVERING = enum.auto()
+    RUNNING = enum.auto()
+    STOPPING = enum.auto()
+    ENDED = enum.auto()
+
+
+TRANSITIONS: Mapping[WorkerState, frozenset[WorkerState]] = {
+    WorkerState.RECOVERING: frozenset({WorkerState.RUNNING, WorkerState.STOPPING}),
+    WorkerState.RUNNING: frozenset({WorkerState.STOPPING}),
+    WorkerState.STOPPING: frozenset({WorkerState.ENDED}),
+    WorkerState.ENDED: frozenset(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """`watched`: changed code makes a root due. `once`: end when nothing is due. `only` restricts it to these nodes,
+    each of which runs at least once."""
+
+    lease_s: float = 10.0
+    watched: bool = False
+    once: bool = False
+    only: frozenset[str] | None = None
+    stop_grace_s: float = 6.0
+
+
+@dataclass(frozen=True, slots=True)
+class _LeasesHeld:
+    names: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _NewGraph:
+    graph: Graph
+
+
+@dataclass(frozen=True, slots=True)
+class _Hint:
+    """Something was committed, or the worker should look for another reason."""
+
+
+_Event = NodeEvent | _LeasesHeld | _NewGraph | _Hint
+
+
+class Worker:
+    """`on_broken(error)` is called on any thread when the process must end. `on_line` is given each line that a node
+    prints, beside the store. `start` returns at once."""
+
+    def __init__(
+        self,
+        store: Store,
+        ambient: Ambient,
+        holder: Holder,
+        *,
+        graph: Graph,
+        dispatch: Callable[[Callable[[NodeEvent], None]], Dispatch],
+        options: WorkerOptions,
+        on_broken: Callable[[BaseException], None],
+        on_line: Callable[[RunLogLine], None] | None = None,
+    ) -> None:
+        self.state = WorkerState.RECOVERING
+        self.ready = threading.Event()
+        self.ended = threading.Event()
+        self.failed: dict[str, Trouble] = {}
+        self._store = store
+        self._ambient = ambient
+        self._holder = holder
+        self._options = options
+        self._on_broken = on_broken
+        self._on_line = on_line
+        self._inbox: queue.SimpleQueue[_Event] = queue.SimpleQueue()
+        self._hinted = threading.Event()
+        self._stop = threading.Event()
+        self._dispatch = dispatch(self._inbox.put)
+        self._run_log = RunLog(store, on_broken=on_broken)
+        self._graph = graph
+        self._work: dict[str, NodeWork] = {}
+        self._held: frozenset[str] = frozenset()
+        self._parts: dict[str, frozenset[int] | None] = {}
+        self._asked: set[str] = set(options.only or ())
+        self._looked_at_s = -LOOK_S
+        self._look_again_at_s: float | None = None
+        self._set_nodes(graph)
+        self._thread = threading.Thread(target=self._root, args=(self._run,), name="worker", daemon=True)
+
+    def start(self) -> None:
+        """Begin. What goes wrong is told to `on_broken`."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask it to end; `ended` is set when it has."""
+        self._stop.set()
+        self._inbox.put(_Hint())
+
+    def use_graph(self, graph: Graph) -> None:
+        """Go on with another graph: nodes that changed end at their next checkpoint and begin anew."""
+        self._inbox.put(_NewGraph(graph))
+
+    def hint(self) -> None:
+        """Something may have become due."""
+        if not self._hinted.is_set():
+            self._hinted.set()
+            self._inbox.put(_Hint())
+
+    # Threads
+
+    def _root(self, task: Callable[[], None]) -> None:
+        try:
+            task()
+        except Exception as error:  # noqa: BLE001 - the root of a task: it ends its owner
+            self._on_broken(error)
+
+    def _spawn(self, name: str, task: Callable[[], None]) -> threading.Thread:
+        thread = threading.Thread(target=self._root, args=(task,), name=name, daemon=True)
+        thread.start()
+        return thread
+
+    def _keep_leases(self) -> None:
+        keeper = LeaseKeeper(
+            self._store,
+            self._ambient,
+            self._holder,
+            lease_s=self._options.lease_s,
+            wanted=self._wanted,
+            alive=is_running,
+            on_change=lambda names: self._inbox.put(_LeasesHeld(names)),
+            sharing=not self._options.once,
+        )
+        drive(keeper.run(), self._store.commits, self._ambient, self._stop_leases)
+
+    def _watch_commits(self) -> None:
+        token = self._store.commits.token()
+        while not self._stop.is_set():
+            seen = self._store.commits.wait(token, LOOK_S)
+            if seen != token:
+                token = seen
+                self.hint()
+
+    def _keep_up(self) -> None:
+        """What nobody waits for: views that were held when their tables' versions were swapped."""
+        while not self._stop.wait(UPKEEP_S):
+            try:
+                self._refresh_views()
+            except TransientError as error:
+                _logger.warning("the store is away", code=error.code, error=error.message)
+
+    def _refresh_views(self) -> None:
+        for table, reason in refresh_views(self._store, views_behind(self._store)).items():
+            _logger.warning("a view does not show its table's active version yet", table=table, reason=reason)
+
+    def _wanted(self) -> Collection[str]:
+        nodes = [work.node for work in list(self._work.values()) if not work.node.errors]
+        leases = list(leases_of(self._store, nodes))
+        return leases if self._options.once else [*leases, TIDYING]
+
+    def _tidy(self) -> None:
+        task = tidy_for_ever(self._store, self._ambient, graph=lambda: self._graph, mine=lambda: TIDYING in self._held)
+        drive(task, self._store.commits, self._ambient, self._stop)
+
+    # The loop
+
+    def _run(self) -> None:
+        self._stop_leases = threading.Event()
+        self._store.hold_liveness(self._holder.holder_id)
+        orphans = interrupt_orphans(self._store, self._ambient, me=self._holder.holder_id, alive=is_running)
+        if orphans:
+            _logger.info("runs were interrupted", runs=len(orphans), nodes=sorted({run.node for run in orphans}))
+        self._refresh_views()
+        self._run_log.start()
+        leases = self._spawn("leases", self._keep_leases)
+        self._spawn("commits", self._watch_commits)
+        self._spawn("upkeep", self._keep_up)
+        if not self._options.once:
+            self._spawn("tidying", self._tidy)
+        crash_points.reach("start.opened")
+        self._transition_to(WorkerState.RUNNING)
+        try:
+            while not self._stop.is_set():
+                self._take_events()
+                if not self._stop.is_set() and self._advance() and self._options.once:
+                    break
+        finally:
+            self._shut_down(leases)
+
+    def _shut_down(self, leases: threading.Thread) -> None:
+        self._transition_to(WorkerState.STOPPING)
+        self._stop.set()
+        left = self._dispatch.close(grace_s=self._options.stop_grace_s)
+        while not self._inbox.empty():
+            event = self._inbox.get()
+            if isinstance(event, Printed):
+                self._print(event.line)
+        for node_id in left:
+            self._finish_runs(node_id, RunStatus.INTERRUPTED, "the service was stopped")
+        self._run_log.close()
+        self._stop_leases.set()
+        leases.join()
+        self._transition_to(WorkerState.ENDED)
+        self.ended.set()
+
+    def _take_events(self) -> None:
+        now_s = self._ambient.monotonic()
+        wake_s = min(self._looked_at_s + LOOK_S, self._look_again_at_s or now_s + LOOK_S)
+        try:
+            event = self._inbox.get(timeout=max(wake_s - now_s, 0.0))
+            while True:
+                self._handle(event)
+                event = self._inbox.get_nowait()
+        except queue.Empty:
+            return
+
+    def _handle(self, event: _Event) -> None:
+        match event:
+            case _Hint():
+                self._hinted.clear()
+                self._look_soon(self._looked_at_s + LOOK_GAP_S)
+            case _LeasesHeld(names):
+                self._hold(names)
+            case _NewGraph(graph):
+                self._set_nodes(graph)
+            case Printed(line):
+                self._print(line)
+            case Ended():
+                self._handle_ended(event)
+
+    def _print(self, line: RunLogLine) -> None:
+        if line.run_id:
+            self._run_log.add(line)
+        if self._on_line is not None:
+            self._on_line(line)
+
+    def _look_soon(self, at_s: float) -> None:
+        if self._look_again_at_s is None or at_s < self._look_again_at_s:
+            self._look_again_at_s = at_s
+
+    def _advance(self) -> bool:
+        """Begin what is due; whether all is done: nothing runs and nothing is due or will be."""
+        now_s = self._ambient.monotonic()
+        if now_s < min(self._looked_at_s + LOOK_S, self._look_again_at_s or now_s + LOOK_S):
+            return False
+        self._looked_at_s, self._look_again_at_s = now_s, None
+        try:
+            found, wake_s = self._look(now_s)
+        except TransientError as error:
+            _logger.warning("the store is away", code=error.code, error=error.message)
+            return False
+        if wake_s is not None:
+            self._look_soon(wake_s)
+        for each in found:
+            self._begin(each)
+        running = any(work.running for work in self._work.values())
+        return not found and not running and wake_s is None and self.ready.is_set()
+
+    def _look(self, now_s: float) -> tuple[tuple[Due, ...], float | None]:
+        """What is due of the nodes held, and when to look again because of one that waits."""
+        with self._store.read() as tx:
+            notes = read_notes(tx)
+            retrying = {letter.build.agent for letter in tx.dead_letters.all(state=DeadLetterState.RETRYING)}
+        for node_id, work in self._work.items():
+            self._work[node_id] = with_notes(work, notes.get(node_id, Notes()))
+            if work.running and self._work[node_id].stopped is not None:
+                self._dispatch.end(node_id)
+        mine = [work for work in self._work.values() if work.node.node_id in self._parts]
+        waiting = [work.node for work in mine if not work.running and work.stopped is None and not work.node.errors]
+        lags = summed(self._own_lags(waiting), waiting) if waiting else {}
+        states = {}
+        for work in mine:
+            node_id = work.node.node_id
+            state = work.state(watched=self._options.watched)
+            again = work.again_at_s is not None and now_s >= work.again_at_s
+            asked = state.requested or node_id in self._asked or node_id in retrying or again
+            states[node_id] = replace(state, requested=asked)
+        nodes = [node for node in self._graph.nodes if node.node_id in states]
+        found = due(nodes, lags, states, now_s=now_s)
+        if not self._options.once:
+            found = (*found, *self._sinks_to_start(nodes, found, now_s))
+        wakes = [work.again_at_s for work in mine if work.again_at_s is not None and not work.running]
+        wake_s = next_wake_s(nodes, lags, states, now_s=now_s)
+        return found, min([*wakes, *([wake_s] if wake_s is not None else [])], default=None)
+
+    def _own_lags(self, nodes: Sequence[Node]) -> dict[str, list[InputLag]]:
+        """Those of the partitions that this worker owns."""
+        lags = read_input_lags(self._store, nodes)
+        for node_id, found in lags.items():
+            indexes = self._parts_to_read(node_id)
+            lags[node_id] = [each for each in found if indexes is None or each.partition.index in indexes]
+        return lags
+
+    def _parts_to_read(self, node_id: str) -> frozenset[int] | None:
+        """None: all. A worker that runs once took all there were, and those that are made meanwhile are its own too."""
+        return None if self._options.once else self._parts[node_id]
+
+    def _sinks_to_start(self, nodes: Sequence[Node], found: Sequence[Due], now_s: float) -> list[Due]:
+        """In a service a table sink runs all the time, so that nothing has to be started when records come."""
+        already = {each.node_id for each in found}
+        out = []
+        for node in nodes:
+            work = self._work[node.node_id]
+            waits = work.not_before_s is not None and now_s < work.not_before_s
+            if node.kind is not NodeKind.WEBHOOK or node.errors or node.node_id in already or waits:
+                continue
+            if not work.running and work.stopped is None:
+                out.append(Due(node.node_id, Reason.DATA))
+        return out
+
+    def _begin(self, each: Due) -> None:
+        work = self._work[each.node_id]
+        trouble = refusal(self._store, self._graph, work.node) if work.ran is None else None
+        if trouble is not None:
+            self._work[each.node_id] = stopped(work, trouble)
+            self.failed[each.node_id] = trouble
+            self._write(lambda: self._note_stopped(each.node_id, trouble))
+            return
+        if not self._dispatch.begin(
+            work,
+            self._graph,
+            cut=each.reason is Reason.DATA,
+            once=self._options.once,
+            indexes=self._parts_to_read(each.node_id),
+        ):
+            self._look_soon(self._ambient.monotonic() + 0.05)
+            return
+        self._asked.discard(each.node_id)
+        if work.requested:
+            with self._store.write() as tx:
+                note_requested(tx, each.node_id, False)
+        self._work[each.node_id] = begun(work)
+        _logger.debug("node begun", node=each.node_id, reason=str(each.reason))
+
+    # What happened
+
+    def _handle_ended(self, event: Ended) -> None:
+        work = self._work.get(event.node_id)
+        if work is None or not work.running:
+            return
+        if isinstance(event.broken, StoreBroken):
+            raise event.broken
+        changed = self._judged(work, event)
+        self._work[event.node_id] = changed
+        self._look_soon(0.0)
+
+    def _judged(self, work: NodeWork, event: Ended) -> NodeWork:
+        """The node after a run that ended like this; what must be kept is in the store."""
+        node_id, trouble = work.node.node_id, event.trouble
+        if trouble is None:
+            if not event.succeeded:
+                return paused(work)
+            self.failed.pop(node_id, None)
+            if work.ran != work.node.code_hash:
+                self._write(lambda: self._note_ran(node_id, work.node.code_hash))
+            again_s = event.again_after_s
+            return after_success(work, again_at_s=self._ambient.monotonic() + again_s if again_s is not None else None)
+        _logger.warning("run failed", node=node_id, code=trouble.code, error=trouble.message)
+        self.failed[node_id] = trouble
+        if event.died:
+            self._finish_runs(node_id, RunStatus.FAILED, trouble.message)
+        now_s, chance = self._ambient.monotonic(), self._ambient.random()
+        if event.final:
+            changed = stopped(work, trouble)
+        elif event.attempts is not None:
+            changed = retried(work, trouble, attempts=event.attempts, now_s=now_s, chance=chance)
+        else:
+            changed = after_failure(work, trouble, spot=event.spot, taken=event.taken, now_s=now_s, chance=chance)
+        if changed.stopped is not None:
+            self.failed[node_id] = changed.stopped
+            self._write(lambda: self._note_stopped(node_id, changed.stopped))
+        return changed
+
+    def _note_ran(self, node_id: str, code_hash: str) -> None:
+        with self._store.write() as tx:
+            note_ran(tx, node_id, code_hash)
+
+    def _note_stopped(self, node_id: str, trouble: Trouble | None) -> None:
+        with self._store.write() as tx:
+            note_stopped(tx, node_id, trouble)
+
+    def _finish_runs(self, node_id: str, status: RunStatus, error: str) -> None:
+        self._write(
+            lambda: finish_runs(
+                self._store,
+                self._ambient,
+                node=node_id,
+                worker=self._holder.holder_id,
+                status=status,
+                error=error,
+            )
+        )
+
+    def _write(self, note: Callable[[], None]) -> None:
+        """Keep what is good to know. Where the store is away it is lost, and known again from the next run."""
+        try:
+            note()
+        except TransientError as error:
+            _logger.warning("a note was lost", code=error.code, error=error.message)
+
+    def _hold(self, names: frozenset[str]) -> None:
+        before = self._parts
+        self._held = names
+        self._parts = parts_held([work.node for work in self._work.values()], names)
+        for node_id, indexes in before.items():
+            if node_id not in self._parts:
+                self._dispatch.end(node_id)
+            elif self._parts[node_id] != indexes and not self._options.once:
+                self._dispatch.assign(node_id, self._parts[node_id])
+        self.ready.set()
+        self._look_soon(0.0)
+
+    def _set_nodes(self, graph: Graph) -> None:
+        """Take over a graph. Nodes whose code or settings changed end and begin anew; those that are gone end."""
+        only = self._options.only
+        nodes = {node.node_id: node for node in graph.nodes if only is None or node.node_id in only}
+        for node_id in [node_id for node_id in self._work if node_id not in nodes]:
+            self._dispatch.end(node_id)
+            del self._work[node_id]
+        for node_id, node in nodes.items():
+            before = self._work.get(node_id)
+            if before is None:
+                self._work[node_id] = NodeWork(node)
+            elif before.node != node:
+                self._dispatch.end(node_id)
+                changed = with_node(before, node)
+                if (
+                    changed.stopped is not None
+                    and node.code_hash != before.node.code_hash
+                    and changed.stopped.code != "stopped"
+                ):
+                    self._write(partial(self._note_stopped, node_id, None))
+                self._work[node_id] = changed
+        self._graph = graph
+        self._parts = parts_held(nodes.values(), self._held)
+        self._look_soon(0.0)
+
+    @property
+    def held(self) -> frozenset[str]:
+        """The ids of the nodes that this worker runs."""
+        return frozenset(self._parts)
+
+    def _transition_to(self, state: WorkerState) -> None:
+        if state not in TRANSITIONS[self.state]:
+            raise AssertionError(f"a worker cannot go from {self.state.name} to {state.name}")
+        self.state = state

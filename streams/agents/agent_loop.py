@@ -1,0 +1,484 @@
+"""Agents: the loop that reads a node's partitions, applies its function, and takes checkpoints.
+
+A loop owns its partitions by epoch, or its build as a whole. It goes through these states:
+
+CLAIMING    raising the epochs; every older owner is fenced from here on
+READING     looking at each partition in turn for the next batch
+IDLE        nothing to read; waiting for a commit, or a second, whichever comes first
+RECOVERING  the store failed, the outcome of a commit is unknown, or a swap found another place than it was read from:
+            what is stored decides where to go on, or that the loop was taken over
+ENDED       finished, stopped, or fenced; nothing of it may be used again
+
+Nothing of a batch outlives a failure: what was not committed is read again from the stored position.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from streams import crash_points
+from streams.agents.body import Body, Failure, Processed, Surroundings
+from streams.agents.feed import Batch, Feed, letter_batch
+from streams.agents.run_book import RunBook
+from streams.ambient import Ambient
+from streams.checkpoint.checkpoint import Checkpoint, Committed, commit
+from streams.checkpoint.output import Effect, Write
+from streams.decisions.retry import FailureHistory, FailurePolicy, OnError, backoff_s, halves, must_stop
+from streams.errors import DataError, Fenced, NodeFailed, StoreUnavailable, TransientError
+from streams.history.rebuild import Rebuild
+from streams.ids import RecordIds
+from streams.model.dead_letter import DeadLetter, DeadLetterState
+from streams.model.ledger import Cause
+from streams.model.position import Build, Owner, Position
+from streams.model.record import Kind, Partition
+from streams.model.run import RunStatus
+from streams.model.table_version import TableOptions
+from streams.rows.rows import Rows
+from streams.store import Store, Transaction
+from streams.wait import Stopped, Task, Wait
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSpec:
+    """What an agent reads, what it writes, and how. `inputs` says which sequence each name means."""
+
+    name: str
+    inputs: tuple[tuple[str, Kind], ...]
+    output: str | None
+    code_hash: str
+    options: TableOptions = field(default_factory=TableOptions)
+    whole: bool = False
+    policy: FailurePolicy = field(default_factory=FailurePolicy)
+    records_max: int = 10_000
+    interval_s: float = 0.1
+    on_new_version: str = "read"
+
+    @property
+    def upserts(self) -> bool:
+        return bool(self.options.unique_on)
+
+
+class AgentState(enum.Enum):
+    """Where a loop stands."""
+
+    CLAIMING = enum.auto()
+    READING = enum.auto()
+    IDLE = enum.auto()
+    RECOVERING = enum.auto()
+    ENDED = enum.auto()
+
+
+TRANSITIONS: Mapping[AgentState, frozenset[AgentState]] = {
+    AgentState.CLAIMING: frozenset({AgentState.READING, AgentState.RECOVERING, AgentState.ENDED}),
+    AgentState.READING: frozenset({AgentState.IDLE, AgentState.RECOVERING, AgentState.ENDED}),
+    AgentState.IDLE: frozenset({AgentState.READING, AgentState.RECOVERING, AgentState.ENDED}),
+    AgentState.RECOVERING: frozenset(
+        {AgentState.CLAIMING, AgentState.READING, AgentState.RECOVERING, AgentState.ENDED}
+    ),
+    AgentState.ENDED: frozenset(),
+}
+
+IDLE_S = 1.0  # hints may be lost: ask the store this often whatever happens
+
+
+class Agent:
+    """The loop of one agent over some of its partitions, or over all where it is owned whole.
+
+    `partitions` lists those to read; it is asked before every pass, so that a topic may grow and a group may assign
+    anew, and must be cheap. `until_idle` ends the loop when nothing is left to read. `rebuild` makes it build anew
+    beside the live build (`streams.history.rewind`). `state` gives the node's state changes to commit with a batch.
+    """
+
+    def __init__(
+        self,
+        spec: AgentSpec,
+        body: Body,
+        store: Store,
+        ambient: Ambient,
+        *,
+        partitions: Callable[[], Sequence[Partition]],
+        worker: str = "",
+        until_idle: bool = False,
+        rebuild: Rebuild | None = None,
+        state: Callable[[], Mapping[str, bytes | None]] = dict,
+    ) -> None:
+        self.spec = spec
+        self.state = AgentState.CLAIMING
+        self._body = body
+        self._store = store
+        self._ambient = ambient
+        self._partitions = partitions
+        self._until_idle = until_idle
+        self._state_changes = state
+        self._rebuild = rebuild
+        self._build = rebuild.build if rebuild is not None else Build(spec.name)
+        self._owner: Owner | None = None
+        self._positions: dict[Partition, Position] = {}
+        self._feed = Feed(store, self._build, on_new_version=spec.on_new_version)
+        self._ids: dict[Partition, RecordIds] = {}
+        self._history = FailureHistory()
+        self._trouble = 0
+        self._looked_at_s = ambient.monotonic()
+        self._runs = RunBook(spec.name, worker, ambient)
+
+    @property
+    def run_id(self) -> str:
+        """The run that the loop is in; "" while there is none."""
+        return self._runs.run_id
+
+    def run(self) -> Task[None]:
+        """Until stopped, fenced, or (with `until_idle`) nothing is left.
+
+        Raises Fenced, NodeFailed, PositionInvalid, StoreBroken, StoreRefused.
+        """
+        try:
+            yield from self._loop()
+        except Stopped:
+            self._end_run(RunStatus.INTERRUPTED, None)
+        except Fenced:
+            raise
+        except Exception as error:
+            self._end_run(RunStatus.FAILED, str(error))
+            raise
+        else:
+            self._end_run(RunStatus.SUCCEEDED, None)
+        finally:
+            self.state = AgentState.ENDED
+
+    def _loop(self) -> Task[None]:
+        while True:
+            try:
+                if self.state in {AgentState.CLAIMING, AgentState.RECOVERING}:
+                    self._own()
+                    self._transition_to(AgentState.READING)
+                self._assign()
+                moved = yield from self._pass()
+                self._trouble = 0
+                if not moved and not (yield from self._retry_letters()):
+                    if self._until_idle and set(self._partitions()) == set(self._positions):
+                        return
+                    yield from self._rest()
+            except Fenced:
+                if self.state in {AgentState.CLAIMING, AgentState.RECOVERING}:
+                    raise  # what is stored names another owner
+                self._transition_to(AgentState.RECOVERING)  # or a commit of ours, thought lost, has come through late
+            except TransientError:
+                self._transition_to(AgentState.RECOVERING)
+                self._trouble += 1
+                yield Wait(backoff_s(self._trouble, self.spec.policy, chance=self._ambient.random()))
+
+    def _rest(self) -> Task[None]:
+        self._transition_to(AgentState.IDLE)
+        if self._runs.idle(self._ambient.monotonic()):
+            self._end_run(RunStatus.SUCCEEDED, None)
+        yield Wait(IDLE_S, commits=True)
+        self._look_at_ownership()
+        self._transition_to(AgentState.READING)
+
+    def _look_at_ownership(self) -> None:
+        """Once a second while idle: an agent that has nothing to commit would never learn that it was fenced, and
+        leave what it reads to nobody. Raises Fenced."""
+        now_s = self._ambient.monotonic()
+        if now_s - self._looked_at_s >= IDLE_S:
+            self._looked_at_s = now_s
+            self._reread()
+
+    def _pass(self) -> Task[bool]:
+        """Each partition once; whether any position moved."""
+        moved = False
+        for partition in sorted(self._positions):
+            position = self._positions[partition]
+            batch = self._feed.read(position, records_max=self.spec.records_max, below=self._limit(position))
+            if batch.after != batch.before:
+                yield from self._consume(batch)
+                moved = True
+        return moved
+
+    def _limit(self, position: Position) -> int | None:
+        """How far a rebuild may read: to where the live build stands."""
+        if self._rebuild is None:
+            return None
+        with self._store.read() as tx:
+            live = self._rebuild.places(tx).get(position.partition)
+        if live is None:
+            return position.next_offset
+        return live.next_offset if live.version == position.version else None
+
+    # Ownership
+
+    def _own(self) -> None:
+        """Raise the epochs on a first claim; after trouble, read back what is stored under the epochs held."""
+        recovering = bool(self._positions) or self._owner is not None
+        if recovering:
+            self._reread()
+            return
+        partitions = sorted(self._partitions())
+        starts = {partition: self._feed.start(partition) for partition in partitions}
+        writes = (self.spec.output,) if self.spec.output else ()
+        with self._store.write() as tx:
+            build = self._build
+            if self._rebuild is None:
+                build = tx.agents.live_build(self.spec.name) or build
+                tx.agents.make_build(build, live=True, writes=writes)
+            if self.spec.whole:
+                owner: Owner | None = tx.agents.claim(build)
+                stored = {position.partition: position for position in tx.agents.positions(build)}
+                claimed = [stored.get(partition, starts[partition]) for partition in partitions]
+            else:
+                claimed = [tx.agents.claim_position(build, starts[partition]) for partition in partitions]
+                owner = tx.agents.owner(build)
+            if self._rebuild is None and owner is not None and not owner.live:
+                raise StoreUnavailable(f"{build} was replaced by a rewind as it was claimed", hint="it is tried again")
+            crash_points.reach("start.claiming")
+        self._build, self._owner = build, owner
+        self._feed = Feed(self._store, self._build, on_new_version=self.spec.on_new_version)
+        self._positions = {position.partition: position for position in claimed}
+        crash_points.reach("start.claimed")
+
+    def _reread(self) -> None:
+        """Go on from what is stored. Raises Fenced where somebody else has taken over meanwhile."""
+        with self._store.read() as tx:
+            owner = tx.agents.owner(self._build)
+            stored = {position.partition: position for position in tx.agents.positions(self._build)}
+        if self.spec.whole:
+            if owner is None or self._owner is None or owner.epoch != self._owner.epoch:
+                raise Fenced(f"{self._build} was taken over", hint="another worker runs it now")
+            self._owner = owner
+        for partition, mine in self._positions.items():
+            now = stored.get(partition, mine)
+            if not self.spec.whole and now.epoch != mine.epoch:
+                raise Fenced(f"{partition} of {self._build} was taken over", hint="another worker reads it now")
+            self._positions[partition] = now
+
+    def _assign(self) -> None:
+        """Let go of partitions that were taken from us, and own those that are new."""
+        wanted = set(self._partitions())
+        for partition in set(self._positions) - wanted:
+            del self._positions[partition]
+        fresh = [self._feed.start(partition) for partition in sorted(wanted - set(self._positions))]
+        if not fresh:
+            return
+        if self.spec.whole:
+            with self._store.read() as tx:
+                stored = {position.partition: position for position in tx.agents.positions(self._build)}
+            self._positions.update({start.partition: stored.get(start.partition, start) for start in fresh})
+            return
+        with self._store.write() as tx:
+            claimed = [tx.agents.claim_position(self._build, start) for start in fresh]
+        self._positions.update({position.partition: position for position in claimed})
+
+    # One batch
+
+    def _consume(self, batch: Batch) -> Task[None]:
+        """Process and commit a batch, stretch by stretch. A stretch whose rows a store refuses is halved."""
+        if not len(batch):
+            self._commit(batch, Processed(0, 0, Rows()), applied=False)
+            return
+        self._runs.begin(self._ambient)
+        stretches = deque([(0, len(batch))])
+        while stretches:
+            start, stop = stretches.popleft()
+            done = yield from self._body.process(batch, start, stop, self._ids_of(batch), self._around())
+            if done.stop < stop:
+                stretches.appendleft((done.stop, stop))
+            refused = self._commit_stretch(batch, done)
+            if refused is not None:
+                if done.stop < stop:
+                    stretches.popleft()
+                self._split(batch, start, stop, refused, stretches)
+            elif done.halted is not None:
+                raise self._halt(batch, done.halted)
+            yield Wait(0.0)
+
+    # Dead letters handed back
+
+    def _retry_letters(self) -> Task[bool]:
+        """Try the dead letters that a person handed back; whether there were any. Rows go to the end of the output."""
+        with self._store.read() as tx:
+            letters = tx.dead_letters.all(agent=self.spec.name, state=DeadLetterState.RETRYING)
+        mine = [each for each in letters if each.build == self._build and each.partition in self._positions]
+        for letter in mine:
+            batch = letter_batch(self._feed, letter)
+            done = yield from self._body.process(batch, 0, len(batch), self._ids_of(batch), self._around())
+            failed = done.halted is not None or bool(done.failures)
+            if failed or not self._commit_letter(letter, batch, done):
+                with self._store.write() as tx:
+                    tx.dead_letters.settle(letter.letter_id, old=DeadLetterState.RETRYING, new=DeadLetterState.OPEN)
+        return bool(mine)
+
+    def _commit_letter(self, letter: DeadLetter, batch: Batch, done: Processed) -> bool:
+        """False where the store refuses a row."""
+        owner = self._owner
+        assert owner is not None
+        checkpoint = Checkpoint(
+            build=self._build,
+            epoch=owner.epoch,
+            code_hash=self.spec.code_hash,
+            run_id=self._runs.run_id,
+            started_at=self._ambient.now(),
+            checkpoint_number=owner.checkpoint_number if self.spec.whole else None,
+            segment=owner.segment,
+            cause=Cause.RETRY,
+            state=self._state_changes(),
+            retried=(letter.letter_id,),
+            effects=self._effects(batch, done),
+            guard=None if self.spec.whole else lambda tx: self._prove_owned(tx, letter.partition),
+        )
+        try:
+            commit(self._store, checkpoint, ambient=self._ambient)
+        except DataError:
+            return False
+        if self.spec.whole:
+            self._owner = replace(owner, checkpoint_number=owner.checkpoint_number + 1)
+        return True
+
+    def _prove_owned(self, tx: Transaction, partition: Partition) -> None:
+        """Lock the position where it stands, under the epoch that we hold. Raises Fenced."""
+        position = self._positions[partition]
+        if not tx.agents.swap_position(self._build, position, position):
+            raise Fenced(f"{partition} of {self._build} was taken over", hint="another worker reads it now")
+
+    def _commit_stretch(self, batch: Batch, done: Processed) -> DataError | None:
+        if done.stop == done.start:
+            return None
+        try:
+            self._commit(batch, done)
+        except DataError as error:
+            return error
+        self._judge(done)
+        return None
+
+    def _split(self, batch: Batch, start: int, stop: int, error: DataError, stretches: deque[tuple[int, int]]) -> None:
+        if stop - start > 1:
+            stretches.extendleft(reversed(list(halves(start, stop))))
+            return
+        failure = Failure(start, 1, error)
+        if self.spec.policy.on_error is OnError.STOP:
+            raise self._halt(batch, failure)
+        done = Processed(start, stop, Rows(), failures=[failure])
+        self._commit(batch, done, applied=False)
+        self._judge(done)
+
+    def _commit(self, batch: Batch, done: Processed, *, applied: bool = True) -> Committed:
+        """`applied` False: the function's work on these records does not count, nor does what it did to the state."""
+        owner = self._owner
+        assert owner is not None
+        move = batch.move(done.start, done.stop)
+        old = self._positions[batch.partition]
+        move = replace(move, old=replace(move.old, epoch=old.epoch), new=replace(move.new, epoch=old.epoch))
+        letters = self._letters(batch, done.failures) if self.spec.policy.on_error is OnError.DEAD_LETTER else ()
+        self._runs.count(records=done.stop - done.start, dead_letters=len(letters))
+        checkpoint = Checkpoint(
+            build=self._build,
+            epoch=owner.epoch if self.spec.whole else old.epoch,
+            code_hash=self.spec.code_hash,
+            run_id=self._runs.run_id,
+            started_at=self._ambient.now(),
+            moves=(move,),
+            checkpoint_number=owner.checkpoint_number if self.spec.whole else None,
+            segment=owner.segment,
+            state=self._state_changes() if applied else {},
+            dead_letters=tuple(letters),
+            effects=self._effects(batch, done),
+            run=self._runs.running,
+        )
+        committed = commit(self._store, checkpoint, ambient=self._ambient)
+        self._positions[batch.partition] = move.new
+        if self.spec.whole:
+            self._owner = replace(owner, checkpoint_number=owner.checkpoint_number + 1)
+        self._runs.wrote(committed.outcome.rows, committed.outcome.late)
+        return committed
+
+    def _effects(self, batch: Batch, done: Processed) -> tuple[Effect, ...]:
+        if self.spec.output is None or not len(done.rows):
+            return ()
+        return (
+            Write(
+                self.spec.output,
+                done.rows,
+                done.record_ids,
+                upsert=self.spec.upserts,
+                partition=batch.partition.index,
+                version=self._rebuild.versions[self.spec.output] if self._rebuild is not None else None,
+                options=self.spec.options,
+            ),
+        )
+
+    def _letters(self, batch: Batch, failures: Iterable[Failure]) -> list[DeadLetter]:
+        return [
+            DeadLetter(
+                letter_id=self._ambient.new_id(),
+                build=self._build,
+                partition=batch.partition,
+                version=batch.before.version,
+                offset=batch.offset(failure.index),
+                at=self._ambient.now(),
+                timestamp=batch.timestamp(failure.index),
+                key=batch.key(failure.index),
+                attempts=failure.attempts,
+                error_type=type(failure.error).__name__,
+                message=str(failure.error),
+                field=getattr(failure.error, "field", None),
+                value=batch.value(failure.index),
+            )
+            for failure in failures
+        ]
+
+    def _judge(self, done: Processed) -> None:
+        """Stop a node that fails too often. What it did so far is committed."""
+        policy = self.spec.policy
+        at = done.start
+        for failure in done.failures:
+            self._history = self._history.after(failure.index - at, failed=False, window=policy.window_records)
+            self._history = self._history.after(1, failed=True, window=policy.window_records)
+            at = failure.index + 1
+        self._history = self._history.after(done.stop - at, failed=False, window=policy.window_records)
+        reason = must_stop(self._history, policy)
+        if reason is not None:
+            raise NodeFailed(
+                f"{self.spec.name} was stopped: {reason}",
+                hint=f"`millstream dead-letters list --node {self.spec.name}` shows them; mend the code or the data, "
+                f"then `millstream nodes start {self.spec.name}`",
+            )
+
+    def _halt(self, batch: Batch, failure: Failure) -> NodeFailed:
+        error = NodeFailed(
+            f"{self.spec.name} stopped before offset {batch.offset(failure.index)} of {batch.partition}: "
+            f"{failure.error}",
+            hint="its policy is on_error: stop; mend the code or the record, then start the node again",
+        )
+        error.__cause__ = failure.error
+        return error
+
+    def _ids_of(self, batch: Batch) -> RecordIds:
+        made = self._ids.get(batch.partition)
+        if made is None:
+            made = self._ids[batch.partition] = RecordIds(str(self._build), str(batch.partition))
+        return made
+
+    def _around(self) -> Surroundings:
+        return Surroundings(
+            self._ambient,
+            self.spec.policy,
+            self.spec.interval_s,
+            self.spec.options.unique_on,
+            self.spec.options.declared,
+        )
+
+    def _end_run(self, status: RunStatus, error: str | None) -> None:
+        run = self._runs.end(status, error, self._ambient)
+        if run is None:
+            return
+        try:
+            with self._store.write() as tx:
+                tx.runs.save(run)
+        except TransientError:
+            return  # the store is away; the run is marked interrupted at the next start
+
+    def _transition_to(self, state: AgentState) -> None:
+        if state not in TRANSITIONS[self.state]:
+            raise AssertionError(f"an agent cannot go from {self.state.name} to {state.name}")
+        self.state = state

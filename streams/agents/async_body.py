@@ -1,0 +1,104 @@
+"""The body of an `async` agent: so many records are awaited at a time, and their rows stay in input order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from streams.agents.body import Failure, Processed, Row, Surroundings, as_rows, may_retry, note_failure
+from streams.agents.feed import Batch
+from streams.decisions.retry import backoff_s
+from streams.errors import DataError, StopError
+from streams.ids import RecordIds
+from streams.model.record import Record
+from streams.wait import Task
+
+
+@dataclass(slots=True)
+class _Answer:
+    """What one record came to: rows, or the error of its last attempt."""
+
+    rows: list[Row] = field(default_factory=list)
+    attempts: int = 0
+    error: Exception | None = None
+
+
+class AsyncBody:
+    """An `async` function of one record, on an event loop of its own that lives as long as the body."""
+
+    def __init__(self, function: Callable[[Record], Awaitable[object]], concurrency: int) -> None:
+        self._function = function
+        self._concurrency = concurrency
+        self._runner: asyncio.Runner | None = None
+
+    def process(self, batch: Batch, start: int, stop: int, ids: RecordIds, around: Surroundings) -> Task[Processed]:
+        """As every body. A retry waits on the event loop, beside the other records."""
+        yield from ()
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+        answers = self._runner.run(self._answers(batch, start, stop, around))
+        done = Processed(start, start, around.rows())
+        for index, answer in enumerate(answers, start):
+            done.stop = index + 1
+            if not answer.error:
+                self._append(batch, index, answer, ids, done)
+            if answer.error and not note_failure(done, Failure(index, answer.attempts, answer.error), around.policy):
+                break
+        return done
+
+    def close(self) -> None:
+        """End the event loop."""
+        if self._runner is not None:
+            self._runner.close()
+            self._runner = None
+
+    def _append(self, batch: Batch, index: int, answer: _Answer, ids: RecordIds, done: Processed) -> None:
+        """Encode a record's rows; one that cannot be stored makes the record a failure."""
+        mark, at, offset = len(done.record_ids), batch.timestamp(index), batch.offset(index)
+        try:
+            for ordinal, row in enumerate(answer.rows):
+                done.rows.append(row)
+                done.record_ids.append(ids.make(at, offset, ordinal))
+        except DataError as error:
+            done.keep(mark)
+            answer.error, answer.attempts = error, answer.attempts or 1
+
+    async def _answers(self, batch: Batch, start: int, stop: int, around: Surroundings) -> list[_Answer]:
+        """The answers to the records that were begun before time was up, in order."""
+        deadline = around.ambient.monotonic() + around.interval_s
+        room = asyncio.Semaphore(self._concurrency)
+        tasks: list[asyncio.Task[_Answer]] = []
+        try:
+            for index in range(start, stop):
+                await room.acquire()
+                if tasks and around.ambient.monotonic() >= deadline:
+                    break
+                task = asyncio.create_task(self._answer(batch, index, around))
+                task.add_done_callback(lambda _: room.release())
+                tasks.append(task)
+            return [await task for task in tasks]
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _answer(self, batch: Batch, index: int, around: Surroundings) -> _Answer:
+        answer = _Answer()
+        while True:
+            answer.error = await self._attempt(batch, index, answer)
+            if answer.error is None:
+                return answer
+            answer.attempts += 1
+            if not may_retry(answer.error, answer.attempts, around.policy):
+                return answer
+            await asyncio.sleep(backoff_s(answer.attempts, around.policy, chance=around.ambient.random()))
+
+    async def _attempt(self, batch: Batch, index: int, answer: _Answer) -> Exception | None:
+        try:
+            (record,) = batch.records(index, index + 1)
+            answer.rows = list(as_rows(await self._function(record)))
+        except StopError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the user's code: whatever it raises is this record's failure
+            return error
+        return None

@@ -1,0 +1,330 @@
+"""Feeds: batches of records from a position on, of a source topic or a table, each carrying where it was read from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import orjson
+
+from streams.errors import PositionInvalid, RecordRejected
+from streams.log import LogRecord
+from streams.model.dead_letter import DeadLetter
+from streams.model.position import Build, Move, Position
+from streams.model.record import Kind, Partition, Record
+from streams.model.table_version import Sequencer, StoredRows, VersionInfo, VersionState
+from streams.rows.rows import decode_plan
+from streams.store import Store, Transaction
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Records in offset order, and the positions before and after them.
+
+    `after` may lie past the last record (holes left by upserts) and may move with no records at all.
+    """
+
+    before: Position
+    after: Position
+    log_records: Sequence[LogRecord] = ()
+    rows: StoredRows | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows.offsets) if self.rows is not None else len(self.log_records)
+
+    @property
+    def partition(self) -> Partition:
+        return self.before.partition
+
+    def offset(self, index: int) -> int:
+        return self.rows.offsets[index] if self.rows is not None else self.log_records[index].offset
+
+    def timestamp(self, index: int) -> datetime:
+        return self.rows.ats[index] if self.rows is not None else self.log_records[index].timestamp
+
+    def key(self, index: int) -> str | None:
+        return None if self.rows is not None else self.log_records[index].key
+
+    def value(self, index: int) -> bytes:
+        """The record as JSON bytes, as a dead letter keeps it."""
+        if self.rows is None:
+            return self.log_records[index].value
+        return orjson.dumps(self.fields(index, index + 1)[0], default=str)
+
+    def fields(self, start: int, stop: int) -> list[dict[str, object]]:
+        """The user's fields of these records. Raises RecordRejected at one that is no JSON object."""
+        if self.rows is not None:
+            decode = decode_plan(self.rows.schema)
+            return [decode(values) for values in self.rows.values[start:stop]]
+        return [_object(record) for record in self.log_records[start:stop]]
+
+    def records(self, start: int, stop: int) -> list[Record]:
+        """The same with their places. Raises RecordRejected."""
+        at = Record.at
+        partition = self.partition
+        if self.rows is not None:
+            rows = self.rows
+            return [
+                at(fields, partition, offset, timestamp=timestamp, record_id=record_id)
+                for fields, offset, timestamp, record_id in zip(
+                    self.fields(start, stop),
+                    rows.offsets[start:stop],
+                    rows.ats[start:stop],
+                    rows.record_ids[start:stop],
+                    strict=True,
+                )
+            ]
+        return [
+            at(_object(record), partition, record.offset, timestamp=record.timestamp, key=record.key)
+            for record in self.log_records[start:stop]
+        ]
+
+    def frame(self, start: int, stop: int) -> pd.DataFrame:
+        """The same as a frame, one column a field."""
+        from streams.rows.frames import frame_of, frame_of_records
+
+        if self.rows is not None:
+            return frame_of(self.rows.schema, self.rows.values[start:stop])
+        return frame_of_records(self.fields(start, stop))
+
+    def position(self, index: int) -> Position:
+        """The position that stands before record `index`; that of the end for `len(self)`."""
+        if index >= len(self):
+            return self.after
+        if index == 0:
+            return self.before
+        return replace(self.before, next_offset=self.offset(index))
+
+    def move(self, start: int, stop: int) -> Move:
+        """The move that consumes records `start` to `stop`, the end not included; all of it where there are none."""
+        if not len(self):
+            return Move(self.before, self.after)
+        return Move(self.position(start), self.position(stop), records=stop - start)
+
+
+def _object(record: LogRecord) -> dict[str, object]:
+    try:
+        value = orjson.loads(record.value)
+    except orjson.JSONDecodeError as exc:
+        raise RecordRejected(
+            f"the record at offset {record.offset} is not JSON: {exc}", hint="look at it with `millstream dead-letters`"
+        ) from exc
+    if not isinstance(value, dict):
+        raise RecordRejected(f"the record at offset {record.offset} is a JSON {type(value).__name__}, not an object")
+    return value
+
+
+class Feed:
+    """Reads a build's inputs from a store and its log. Holds no lock and no transaction between two calls."""
+
+    def __init__(self, store: Store, build: Build, *, on_new_version: str = "read") -> None:
+        self._store = store
+        self._build = build
+        self._skip_new = on_new_version == "skip"
+        self._checked: set[Partition] = set()  # topics that are those that the positions were made in
+
+    def start(self, partition: Partition) -> Position:
+        """Where a build begins that has never read the partition: at the first record that is kept."""
+        if partition.kind is Kind.SOURCE:
+            info = self._store.log.ensure_topic(partition.topic, partitions=partition.index + 1)
+            first = info.first_offsets[partition.index]
+            return Position(partition, first, epoch=0, topic_id=info.topic_id)
+        with self._store.read() as tx:
+            table = tx.tables.table(partition.topic)
+            if table is None or table.active_version is None:
+                return Position(partition, 0, epoch=0, topic_id=table.table_id if table else "")
+            start = Position(partition, 0, epoch=0, version=table.active_version, topic_id=table.table_id)
+            siblings = [p for p in tx.agents.positions(self._build) if _is_sibling(p.partition, partition)]
+            return self._start_beside(tx, start, siblings) if siblings else start
+
+    def _start_beside(self, tx: Transaction, start: Position, siblings: Sequence[Position]) -> Position:
+        """Where a partition begins whose siblings are read already: at the version that the last of them stands in,
+        from where they entered it."""
+        if any(sibling.version == 0 for sibling in siblings):
+            return replace(start, version=0)
+        versions = {version.version: version for version in tx.tables.versions(start.partition.topic)}
+        at = min((versions[p.version] for p in siblings if p.version in versions), key=_activation)
+        first = 0
+        if at.engine_made or self._skip_new:
+            read = {r.version for e in tx.ledger.entries(self._build) for r in e.inputs if r.version in versions}
+            entered = _sequencer(tx, start.partition, at.version)
+            if entered is not None and any(_activation(versions[version]) < _activation(at) for version in read):
+                first = entered.activated_at
+        return replace(start, version=at.version, next_offset=first)
+
+    def read(self, position: Position, *, records_max: int, below: int | None = None) -> Batch:
+        """The next records, up to `records_max` and under offset `below`. An empty batch may still move the position.
+
+        Raises PositionInvalid where the topic is not the one that the position was made in, or lost records.
+        """
+        if position.partition.kind is Kind.SOURCE:
+            return self._read_source(position, records_max, below)
+        return self._read_table(position, records_max, below)
+
+    def end_offset(self, position: Position) -> int:
+        """The end of what the position can reach without passing into another version."""
+        partition = position.partition
+        if partition.kind is Kind.SOURCE:
+            info = self._store.log.topic(partition.topic)
+            return info.end_offsets[partition.index] if info and partition.index < info.partitions else 0
+        with self._store.read() as tx:
+            sequencer = _sequencer(tx, partition, position.version)
+        return sequencer.end_offset if sequencer is not None else position.next_offset
+
+    def _read_source(self, position: Position, records_max: int, below: int | None) -> Batch:
+        partition, first = position.partition, position.next_offset
+        if partition not in self._checked:
+            self._check_source(position)
+            self._checked.add(partition)
+        wanted = records_max if below is None else min(records_max, below - first)
+        records = self._store.log.read(partition, first, records_max=wanted) if wanted > 0 else []
+        if not records:
+            if wanted > 0:
+                self._check_source(position)
+            return Batch(position, position)
+        if records[0].offset != first:
+            self._check_source(position)
+            raise _gap(position, records[0].offset)
+        return Batch(position, replace(position, next_offset=records[-1].offset + 1), log_records=records)
+
+    def _check_source(self, position: Position) -> None:
+        partition = position.partition
+        info = self._store.log.topic(partition.topic)
+        if info is None or partition.index >= info.partitions:
+            end, first, topic_id = 0, 0, position.topic_id
+        else:
+            end, first = info.end_offsets[partition.index], info.first_offsets[partition.index]
+            topic_id = info.topic_id
+        if position.topic_id and topic_id != position.topic_id:
+            raise PositionInvalid(
+                f"{partition} was made anew since {self._build} read it at offset {position.next_offset}",
+                hint=f"`millstream rewind {self._build.agent} --to earliest` reads the new topic from its start",
+            )
+        if position.next_offset > end:
+            raise PositionInvalid(
+                f"{self._build} stands at offset {position.next_offset} of {partition}, which ends at {end}",
+                hint="the log was restored from an older copy or trimmed; restore it, or rewind the node",
+            )
+        if position.next_offset < first:
+            raise _gap(position, first)
+
+    def _read_table(self, position: Position, records_max: int, below: int | None) -> Batch:
+        with self._store.read() as tx:
+            self._check_table(tx, position)
+            sequencer = _sequencer(tx, position.partition, position.version)
+            if sequencer is None or (sequencer.end_offset <= position.next_offset and below is None):
+                return Batch(position, self._next_version(tx, position, sequencer))
+            end = sequencer.end_offset if below is None else min(below, sequencer.end_offset)
+            version = tx.tables.version(position.partition.topic, position.version)
+            if version is None or end <= position.next_offset:
+                return Batch(position, position)
+            rows = tx.rows.read(
+                version, position.partition.index, first_offset=position.next_offset, below=end, rows_max=records_max
+            )
+        after = rows.offsets[-1] + 1 if len(rows.offsets) == records_max else end
+        return Batch(position, replace(position, next_offset=after), rows=rows)
+
+    def _check_table(self, tx: Transaction, position: Position) -> None:
+        if position.version == 0:
+            return
+        table = tx.tables.table(position.partition.topic)
+        if table is None or (position.topic_id and table.table_id != position.topic_id):
+            raise PositionInvalid(
+                f"table {position.partition.topic!r} was dropped or made anew since {self._build} read it",
+                hint=f"`millstream rewind {self._build.agent} --to earliest` reads the new table from its start",
+            )
+        version = tx.tables.version(table.name, position.version)
+        if version is None or version.state is VersionState.DROPPED:
+            raise PositionInvalid(
+                f"version {position.version} of table {table.name!r} is gone before {self._build} had read all of it",
+                hint=f"`millstream rewind {self._build.agent} --to earliest` rebuilds from what is kept",
+            )
+
+    def _next_version(self, tx: Transaction, position: Position, sequencer: Sequencer | None) -> Position:
+        """Where a subscriber goes on when it has read a version to its sealed end; the same position until then."""
+        topic = position.partition.topic
+        if sequencer is not None and (not sequencer.sealed or position.next_offset < sequencer.end_offset):
+            return position
+        versions = tx.tables.versions(topic)
+        here = next((v.activation for v in versions if v.version == position.version), None) or 0
+        following = sorted(
+            (v for v in versions if v.activation is not None and v.activation > here and _readable(v)),
+            key=lambda v: v.activation or 0,
+        )
+        if not following or not self._siblings_done(tx, position):
+            return position
+        version = following[0]
+        entered = _sequencer(tx, position.partition, version.version)
+        skip = position.version != 0 and (version.engine_made or self._skip_new)
+        first = entered.activated_at if entered is not None and skip else 0
+        table = tx.tables.table(topic)
+        return replace(
+            position,
+            version=version.version,
+            next_offset=first,
+            topic_id=table.table_id if table is not None else position.topic_id,
+        )
+
+    def _siblings_done(self, tx: Transaction, position: Position) -> bool:
+        """Whether the build has read every partition of this version to its end, those that nobody has claimed yet
+        too: nothing of the next version is read before, since the two may have different numbers of partitions."""
+        if position.version == 0:
+            return True
+        positions = {
+            p.partition.index: p
+            for p in tx.agents.positions(self._build)
+            if _is_sibling(p.partition, position.partition)
+        }
+        for sequencer in tx.tables.sequencers(position.partition.topic, position.version):
+            index = sequencer.key.partition
+            if index == position.partition.index or not sequencer.end_offset:
+                continue
+            other = positions.get(index)
+            if other is None or (other.version in {0, position.version} and other.next_offset < sequencer.end_offset):
+                return False
+        return True
+
+
+def _is_sibling(one: Partition, other: Partition) -> bool:
+    return (one.topic, one.kind) == (other.topic, other.kind)
+
+
+def _activation(version: VersionInfo) -> int:
+    return version.activation or 0
+
+
+def letter_batch(feed: Feed, letter: DeadLetter) -> Batch:
+    """A dead letter's record as it stands in its table still, else as the letter kept it."""
+    at = Position(letter.partition, letter.offset, epoch=0, version=letter.version)
+    if letter.partition.kind is Kind.TABLE:
+        with suppress(PositionInvalid):
+            batch = Feed.read(feed, at, records_max=1, below=letter.offset + 1)
+            if len(batch):
+                return batch
+    record = LogRecord(letter.offset, letter.timestamp, letter.key, letter.value)
+    return Batch(at, replace(at, next_offset=letter.offset + 1), log_records=(record,))
+
+
+def _readable(version: VersionInfo) -> bool:
+    return version.state in {VersionState.ACTIVE, VersionState.SEALED}
+
+
+def _sequencer(tx: Transaction, partition: Partition, version: int) -> Sequencer | None:
+    for sequencer in tx.tables.sequencers(partition.topic, version):
+        if sequencer.key.partition == partition.index:
+            return sequencer
+    return None
+
+
+def _gap(position: Position, first: int) -> PositionInvalid:
+    missing = first - position.next_offset
+    return PositionInvalid(
+        f"{missing} records of {position.partition} from offset {position.next_offset} are gone before they were read",
+        hint="retention passed this reader; `millstream rewind NODE --to earliest --drop-older` begins at what is kept",
+    )

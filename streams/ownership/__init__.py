@@ -1,0 +1,1 @@
+"""Who runs what: leases, their holders, and the task that keeps them."""

@@ -1,0 +1,1 @@
+"""A program's run as a transaction."""

@@ -1,0 +1,1 @@
+"""Types, their lattice, and rows encoded as they are appended."""

@@ -1,0 +1,230 @@
+"""Frames and columns: the only module of the engine that knows pandas, which it imports when first called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from streams.errors import RowRejected
+from streams.rows.column import Column, column_of, integers
+from streams.rows.schema import Schema, Type
+from streams.rows.turned_rows import TurnedRows
+from streams.rows.values import EXACT_INTEGER_MAX, INTEGER_MAX, INTEGER_MIN, ValueRefused, json_value
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def columns(frame: pd.DataFrame, *, on_naive: Callable[[str], None]) -> dict[str, Column]:
+    """A frame's columns made canonical; named index levels come first, an unnamed index is left out.
+
+    Calls `on_naive` with the name of each column of datetimes without zone. Raises RowRejected, naming column and row,
+    for a value that can't be stored (times finer than a microsecond among them), and for column names that are not
+    text or are given twice.
+    """
+    out: dict[str, Column] = {}
+    for name, series in _named(frame):
+        try:
+            column, naive = _column(series)
+        except ValueRefused as refused:
+            raise RowRejected(str(refused), field=name) from None
+        if naive:
+            on_naive(name)
+        out[name] = column
+    return out
+
+
+def records(named: Mapping[str, Column]) -> Iterator[dict[str, object]]:
+    """The rows of columns, as records of the values that were given."""
+    names = tuple(named)
+    for row in zip(*(column.given for column in named.values()), strict=True):
+        yield dict(zip(names, row, strict=True))
+
+
+def frame_of(schema: Schema, rows: Iterable[Sequence[object]]) -> pd.DataFrame:
+    """Encoded rows, in the order of `schema.names`, as a frame under the user's names; exact in every value.
+
+    Boolean `boolean`, Integer `Int64` (`bool` and `int64` where NotNull), Float `float64` with null as NaN,
+    DateTime `datetime64[us, UTC]`, Interval `timedelta64[us]` (objects beyond its 292,000 years), Text pandas' own text
+    type; Decimal, Date, Time, Binary, Json and Array Python objects. What `_more` holds becomes columns of objects.
+    An empty result has the same columns and dtypes.
+    """
+    import pandas as pd
+
+    turned, count = _turned(rows, width=len(schema.fields) + schema.overflow)
+    data = {
+        item.source: _series(turned[place], item.type, not_null=item.not_null)
+        for place, item in enumerate(schema.fields)
+    }
+    if schema.overflow:
+        data |= _overflow_series(turned[-1], data)
+    return pd.DataFrame(data, index=pd.RangeIndex(count), columns=pd.Index(list(data), dtype=object))
+
+
+def _turned(rows: Iterable[Sequence[object]], *, width: int) -> tuple[Sequence[Sequence[object]], int]:
+    """Rows by column, and how many they are."""
+    if isinstance(rows, TurnedRows):
+        return rows.columns, len(rows)
+    held = list(rows)
+    return (list(zip(*held, strict=True)) if held else [()] * width), len(held)
+
+
+def frame_of_records(records: Sequence[Mapping[str, object]]) -> pd.DataFrame:
+    """Records that no table has a schema for, as a frame with a column for each field that any of them has.
+
+    A column of one type, or of integers and floats that are exact as floats, gets the dtype that `frame_of` gives
+    that type; any other holds the values as they are. Nothing is checked or changed.
+    """
+    import pandas as pd
+
+    held = _columns_of(records)
+    data = {name: _series(column, _plain_type(column), not_null=False) for name, column in held.items()}
+    return pd.DataFrame(data, index=pd.RangeIndex(len(records)), columns=pd.Index(list(held), dtype=object))
+
+
+def _columns_of(records: Sequence[Mapping[str, object]]) -> dict[str, Sequence[object]]:
+    shapes = set(map(tuple, records))
+    if len(shapes) == 1:  # what one sender sends
+        (names,) = shapes
+        return dict(zip(names, zip(*(record.values() for record in records), strict=True), strict=True))
+    every = dict.fromkeys(name for record in records for name in record)
+    return {name: [record.get(name) for record in records] for name in every}
+
+
+_PLAIN: dict[frozenset[type], Type] = {
+    frozenset({bool}): Type.BOOLEAN,
+    frozenset({int}): Type.INTEGER,
+    frozenset({float}): Type.FLOAT,
+    frozenset({int, float}): Type.FLOAT,
+    frozenset({str}): Type.TEXT,
+}
+
+
+def _plain_type(column: Sequence[object]) -> Type | None:
+    kinds = frozenset(map(type, column)) - {type(None)}
+    kind = _PLAIN.get(kinds)
+    if int in kinds and kind is not None:
+        numbers: list[int] = [value for value in column if type(value) is int]
+        least, most = min(numbers), max(numbers)
+        bound = (INTEGER_MIN, INTEGER_MAX) if kind is Type.INTEGER else (-EXACT_INTEGER_MAX, EXACT_INTEGER_MAX)
+        return kind if bound[0] <= least and most <= bound[1] else None
+    return kind
+
+
+def _named(frame: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
+    seen: set[object] = set()
+    index = [
+        (name, frame.index.get_level_values(level).to_series())
+        for level, name in enumerate(frame.index.names)
+        if name is not None
+    ]
+    body = [(name, frame.iloc[:, place]) for place, name in enumerate(frame.columns)]
+    for name, series in (*index, *body):
+        if not isinstance(name, str):
+            raise RowRejected(f"a frame's column is named {name!r}", hint="Give it a name that is text.")
+        if name in seen:
+            raise RowRejected("the frame has two columns of this name", field=name, hint="Rename one.")
+        seen.add(name)
+        yield name, series
+
+
+def _column(series: pd.Series) -> tuple[Column, bool]:
+    """The column, and whether it holds datetimes without zone."""
+    numpy_kind = series.dtype.kind if type(series.dtype).__module__.startswith("numpy") else ""
+    if numpy_kind in ("m", "M") or getattr(series.dtype, "tz", None) is not None:
+        return _of_times(series), numpy_kind == "M" and bool(series.notna().any())
+    if numpy_kind == "i" and len(series):
+        return integers(series.tolist(), int(series.min()), int(series.max())), False
+    nulls = series.isna()
+    given: list[object] = series.astype(object).tolist()
+    if nulls.any():
+        given = [None if null else value for value, null in zip(given, nulls.tolist(), strict=True)]
+    column = column_of(given)
+    return column, _has_naive(given)
+
+
+def _has_naive(values: Sequence[object]) -> bool:
+    if not any(issubclass(kind, datetime) for kind in set(map(type, values))):
+        return False
+    return any(isinstance(value, datetime) and value.tzinfo is None for value in values)
+
+
+def _of_times(series: pd.Series) -> Column:
+    """Datetimes in UTC, or intervals, as Python's own."""
+    import pandas as pd
+
+    index: Any = pd.Index(series)
+    if index.unit == "ns":
+        finer = (index.asi8 % 1000 != 0) & ~index.isna()
+        if finer.any():
+            row = int(finer.argmax())
+            raise ValueRefused(f"row {row}: {series.iloc[row]} is finer than a microsecond; round it first")
+    is_datetime = isinstance(index, pd.DatetimeIndex)
+    try:
+        index = index.as_unit("us")
+        if is_datetime:
+            index = index.tz_localize("UTC") if index.tz is None else index.tz_convert("UTC")
+        plain = (index.to_pydatetime() if is_datetime else index.to_pytimedelta()).tolist()
+    except (OverflowError, ValueError):
+        raise ValueRefused("a time is outside the years 1 to 9999") from None
+    nulls = index.isna()
+    if nulls.any():
+        plain = [None if null else value for value, null in zip(plain, nulls.tolist(), strict=True)]
+    kind = Type.DATETIME if is_datetime else Type.INTERVAL
+    return Column(None if nulls.all() else kind, plain, plain)
+
+
+_SPAN_MAX = timedelta(microseconds=2**63 - 1)
+
+
+def _series(values: Sequence[object], kind: Type | None, *, not_null: bool) -> pd.Series:
+    import numpy as np
+    import pandas as pd
+
+    if kind in (Type.JSON, Type.ARRAY):
+        values = [None if text is None else json_value(str(text)) for text in values]
+    if kind is Type.INTERVAL and any(isinstance(value, timedelta) and abs(value) > _SPAN_MAX for value in values):
+        kind = None
+    if kind in (Type.INTEGER, Type.BOOLEAN):
+        return _masked(values, kind, not_null=not_null)
+    dtypes: dict[Type | None, Any] = {
+        Type.FLOAT: "float64",
+        Type.DATETIME: "datetime64[us, UTC]",
+        Type.INTERVAL: "timedelta64[us]",
+        Type.TEXT: "str" if int(pd.__version__.split(".")[0]) >= 3 else object,
+    }
+    dtype = dtypes.get(kind, object)
+    if dtype is not object:
+        return pd.Series(list(values), dtype=dtype)
+    cells = np.empty(len(values), dtype=object)
+    for place, value in enumerate(values):  # one by one: numpy would take lists apart
+        cells[place] = value
+    return pd.Series(cells, dtype=object)
+
+
+def _masked(values: Sequence[object], kind: Type, *, not_null: bool) -> pd.Series:
+    """Integers or booleans, null as pandas' NA; integers never pass through a float."""
+    import numpy as np
+    import pandas as pd
+
+    dtype: Any = np.int64 if kind is Type.INTEGER else np.bool_
+    if None not in values:
+        data, mask = np.array(values, dtype=dtype), np.zeros(len(values), dtype=np.bool_)
+    else:
+        data = np.array([value or 0 for value in values], dtype=dtype)
+        mask = np.fromiter((value is None for value in values), dtype=np.bool_, count=len(values))
+    if not_null:
+        return pd.Series(data)
+    array = pd.arrays.IntegerArray(data, mask) if kind is Type.INTEGER else pd.arrays.BooleanArray(data, mask)
+    return pd.Series(array)
+
+
+def _overflow_series(texts: Sequence[object], taken: Mapping[str, object]) -> dict[str, pd.Series]:
+    objects = [{} if text is None else json_value(str(text)) for text in texts]
+    names = dict.fromkeys(name for item in objects if isinstance(item, dict) for name in item)
+    return {
+        name: _series([item.get(name) for item in objects if isinstance(item, dict)], None, not_null=False)
+        for name in names
+        if name not in taken
+    }
