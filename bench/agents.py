@@ -13,9 +13,9 @@ from streams import agent
 from streams.agents.agent_loop import Agent, AgentSpec
 from streams.agents.body import Body
 from streams.ambient import SystemAmbient
+from streams.backends import open_store
 from streams.model.record import Kind, Partition, Record
 from streams.store import Store
-from streams.user.connecting import open_store
 from streams.wait import drive
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from pathlib import Path
 from bench.figure import Figure, Scale
 from bench.programs import BY_FRAME, BY_RECORD, project, run_to_end
 from bench.stores import embedded_store, fill_table
-from streams.user.connecting import open_store
+from streams.backends import open_store
 
 AIM_MB = 300
 FORMS = (("by_record", "a record at a time", BY_RECORD), ("by_frame", "by frame", BY_FRAME))

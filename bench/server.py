@@ -20,7 +20,7 @@ from connectors.webhook.config import open_webhook, read_settings
 from connectors.webhook.endpoint import WebhookEndpoint
 from connectors.webhook.http_protocol import BoundedHttpProtocol
 from streams.ambient import SystemAmbient
-from streams.user.connecting import open_store
+from streams.backends import open_store
 
 SECRET = "bench"
 SIGNED = {"scheme": "hmac", "secret": SECRET, "header": "X-Signature"}

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.sample import bodies, records
+from streams.backends import open_store
 from streams.log import AppendRequest, Entry
 from streams.store import Store
-from streams.user.connecting import open_store
 from streams.user.connection import Connection
 
 CHUNK = 10_000

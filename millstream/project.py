@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
 
 from millstream.settings import Settings, find_project, load
 from nodes.graph.graph import Graph
 from streams.ambient import SystemAmbient
+from streams.backends import open_store
 from streams.errors import UsageError
 from streams.store import Store
 
@@ -43,16 +43,7 @@ class Project:
 
     def open_store(self, slug: str) -> Store:
         """The store, made where it is absent; it is this project's from then on. Raises StoreRefused, UsageError."""
-        scheme = self.settings.store.partition(":")[0].partition("+")[0]
-        found = list(entry_points(group="millstream.stores", name=scheme))
-        if not found:
-            raise UsageError(f"no store is known for {scheme}://", hint="the stores are sqlite and postgresql")
-        try:
-            opened = found[0].load()
-        except ImportError as error:
-            raise UsageError(
-                f"the store {scheme} needs a package that is not installed: {error.name}",
-                hint=f"pip install 'millstream[{'postgres' if scheme == 'postgresql' else scheme}]'",
-            ) from error
-        store: Store = opened(self.settings.store, project=slug, schema=self.schema(slug), ambient=SystemAmbient())
-        return store
+        settings = self.settings
+        return open_store(
+            settings.store, log=settings.log, project=slug, schema=self.schema(slug), ambient=SystemAmbient()
+        )

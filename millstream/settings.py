@@ -295,10 +295,11 @@ def _public_url(given: _Given) -> str:
 
 def _log(given: _Given) -> str:
     value = _text(given)
-    if value.startswith("kafka://"):
-        raise given.wrong("a log on Kafka is not available yet", hint="Leave `log` out: records are kept in the store.")
-    if value != "store":
-        raise given.wrong(f"`log` must be `store`, not {safe_url(value)!r}")
+    if value != "store" and not re.fullmatch(r"kafka://[^\s/]+(/?\?\S*)?", value):
+        raise given.wrong(
+            f"`log` must be `store` or kafka://host:port[,host:port], not {safe_url(value)!r}",
+            hint="Leave it out to keep the records in the store.",
+        )
     return value
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
@@ -85,19 +85,48 @@ class TopicInfo:
         return len(self.end_offsets)
 
 
-class Log(Protocol):
-    """Source topics of the store. Every method may be called from any thread; each is one transaction.
+@dataclass(frozen=True, slots=True)
+class LogSlice:
+    """Records of one partition in order, read from an offset on.
 
-    Offsets of a partition are dense and begin at 0. What `append` returned is on disk.
+    `first_offset` is that offset, or a larger one where the log no longer holds what came before it. `next_offset` is
+    where to read on: it may lie past the last record, and move with no record at all (a log may give offsets to its
+    own marks).
+    """
+
+    records: Sequence[LogRecord]
+    first_offset: int
+    next_offset: int
+
+    @classmethod
+    def dense(cls, records: Sequence[LogRecord], first_offset: int) -> LogSlice:
+        """Of a log that gives every offset to a record: a first record further on means that some are gone."""
+        if not records:
+            return cls(records, first_offset, first_offset)
+        return cls(records, records[0].offset, records[-1].offset + 1)
+
+
+class Log(Protocol):
+    """Source topics. Every method may be called from any thread; each is one transaction.
+
+    Offsets of a partition grow from 0; an end offset is that of the last record that may be read by now, plus one, or
+    lies past it. What `append` returned is on disk.
     """
 
     def ensure_topic(self, name: str, *, partitions: int = 1) -> TopicInfo:
         """The topic, made if absent; more partitions than it has are added, never taken away."""
         ...
 
+    def partition_count(self, name: str) -> int:
+        """How many partitions a topic has; it is made if absent. Cheap, asked before every pass: the answer may be
+        some seconds old."""
+        ...
+
     def topic(self, name: str) -> TopicInfo | None: ...
 
-    def topics(self) -> list[TopicInfo]: ...
+    def topics(self, names: Collection[str] | None = None) -> list[TopicInfo]:
+        """All topics, or those of `names` that exist; by name. The answer may be a second old."""
+        ...
 
     def append(self, requests: Sequence[AppendRequest]) -> list[AppendAnswer]:
         """Append all requests in one commit, in order; one answer each. A missing topic is made with one partition.
@@ -106,8 +135,12 @@ class Log(Protocol):
         """
         ...
 
-    def read(self, partition: Partition, first_offset: int, *, records_max: int) -> list[LogRecord]:
-        """Up to `records_max` records from `first_offset` on, in order; empty at the end."""
+    def read(self, partition: Partition, first_offset: int, *, records_max: int, reader: str = "") -> LogSlice:
+        """Up to `records_max` records from `first_offset` on, in order; empty at the end.
+
+        `reader` names who reads a partition on and on, each from where the last slice ended: a log may fetch ahead for
+        each. Raises StoreUnavailable where the log is away.
+        """
         ...
 
     def offset_at(self, partition: Partition, at: datetime) -> int:
@@ -121,3 +154,5 @@ class Log(Protocol):
     def forget_ids(self, topic: str, before: datetime) -> int:
         """Drop the dedup keys of records older than `before`; returns how many."""
         ...
+
+    def close(self) -> None: ...

@@ -364,6 +364,10 @@ class Commits(Protocol):
         """Return when something was committed since `token`, or after the time-out, with a new token."""
         ...
 
+    def hint(self) -> None:
+        """Wake whoever waits in this process: there may be something to read, here or in a log that lives elsewhere."""
+        ...
+
 
 class Store(Protocol):
     """A database that keeps the promises of the checkpoint.

@@ -41,7 +41,7 @@ class PostgresCommits:
 
     def committed(self) -> None:
         """Something was committed by this process."""
-        self._heard()
+        self.hint()
         self._unsent = True
         self._start()
         self._ring()
@@ -64,7 +64,7 @@ class PostgresCommits:
         os.close(self._bell)
         os.close(self._rope)
 
-    def _heard(self) -> None:
+    def hint(self) -> None:
         with self._changed:
             self._number += 1
             self._changed.notify_all()
@@ -87,20 +87,20 @@ class PostgresCommits:
             try:
                 self._listen()
             except (psycopg.Error, TransientError):
-                self._heard()  # what was sent meanwhile is lost: let everybody look
+                self.hint()  # what was sent meanwhile is lost: let everybody look
                 time.sleep(RECONNECT_S)
 
     def _listen(self) -> None:
         with self._database.connect() as connection:
             connection.execute(f"LISTEN {self._channel}")
-            self._heard()  # what was committed before we listened was told to nobody
+            self.hint()  # what was committed before we listened was told to nobody
             own = connection.info.backend_pid
             while not self._closed:
                 if self._unsent:
                     self._unsent = False
                     connection.execute(f"NOTIFY {self._channel}")
                 if any(each.pid != own for each in connection.notifies(timeout=0)):
-                    self._heard()
+                    self.hint()
                 self._sleep(connection)
 
     def _sleep(self, connection: psycopg.Connection[Any]) -> None:

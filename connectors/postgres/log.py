@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -15,7 +15,7 @@ from connectors.sql.log_tables import OFFSET_BITS, OFFSET_MASK
 from streams import crash_points
 from streams.ambient import Ambient
 from streams.errors import LogFull, StoreFull, StoreUnavailable
-from streams.log import AppendAnswer, AppendRequest, LogRecord, TopicInfo
+from streams.log import AppendAnswer, AppendRequest, LogRecord, LogSlice, TopicInfo
 from streams.model.record import Partition
 
 _LANES = "SELECT lane, first_offset, end_offset FROM _ms_lanes WHERE topic = %s ORDER BY partition"
@@ -68,11 +68,14 @@ class PostgresLog:
         with self._reading() as cursor:
             return _topic(cursor, name)
 
-    def topics(self) -> list[TopicInfo]:
+    def partition_count(self, name: str) -> int:
+        return self.ensure_topic(name).partitions
+
+    def topics(self, names: Collection[str] | None = None) -> list[TopicInfo]:
         with self._reading() as cursor:
             cursor.execute('SELECT name FROM _ms_topics ORDER BY name COLLATE "C"')
-            names = [row[0] for row in cursor.fetchall()]
-            return [found for name in names if (found := _topic(cursor, name)) is not None]
+            known = [row[0] for row in cursor.fetchall() if names is None or row[0] in names]
+            return [found for name in known if (found := _topic(cursor, name)) is not None]
 
     def append(self, requests: Sequence[AppendRequest]) -> list[AppendAnswer]:
         if not requests:
@@ -113,11 +116,12 @@ class PostgresLog:
         for request_id, ordinal, partition, offset, body_hash in cursor.fetchall():
             batch.known[topic, request_id, ordinal] = Seen(partition, offset, body_hash)
 
-    def read(self, partition: Partition, first_offset: int, *, records_max: int) -> list[LogRecord]:
+    def read(self, partition: Partition, first_offset: int, *, records_max: int, reader: str = "") -> LogSlice:
+        del reader
         with self._reading() as cursor:
             lane = _lane(cursor, partition)
             if lane is None:
-                return []
+                return LogSlice.dense([], first_offset)
             cursor.execute(
                 "SELECT place, timestamp_us, key, value FROM _ms_records WHERE place >= %s AND place <= %s "
                 "ORDER BY place LIMIT %s",
@@ -125,7 +129,8 @@ class PostgresLog:
             )
             rows = cursor.fetchall()
         at = Times()
-        return [LogRecord(place & OFFSET_MASK, at[stamp], key, value) for place, stamp, key, value in rows]
+        records = [LogRecord(place & OFFSET_MASK, at[stamp], key, value) for place, stamp, key, value in rows]
+        return LogSlice.dense(records, first_offset)
 
     def offset_at(self, partition: Partition, at: datetime) -> int:
         with self._reading() as cursor:
@@ -163,6 +168,9 @@ class PostgresLog:
         with self._writing() as cursor:
             cursor.execute("DELETE FROM _ms_record_ids WHERE topic = %s AND timestamp_us < %s", (topic, to_us(before)))
             return int(cursor.rowcount)
+
+    def close(self) -> None:
+        """The store that it belongs to closes it."""
 
 
 def _write(cursor: Any, batch: AppendBatch) -> None:

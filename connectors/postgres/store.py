@@ -46,14 +46,14 @@ class PostgresStore:
         self._holders: set[str] = set()
         self.url = url
         self.commits = PostgresCommits(database)
-        self.log = PostgresLog(database, committed=self.commits.committed, ambient=ambient)
+        self.log = PostgresLog(database, committed=self.commits.hint, ambient=ambient)
         self.store_id = ""
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Transaction]:
         with self._database.writing() as cursor:
             yield self._transaction(cursor)
-        self.commits.committed()
+        self.commits.hint()
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Transaction]:

@@ -24,7 +24,7 @@ class SqliteCommits:
     def token(self) -> int:
         return self._number
 
-    def committed(self) -> None:
+    def hint(self) -> None:
         """Something was committed by this process."""
         with self._changed:
             self._number += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -17,7 +17,7 @@ from connectors.sqlite.database import Database
 from streams import crash_points
 from streams.ambient import Ambient
 from streams.errors import LogFull, StoreFull, StoreUnavailable
-from streams.log import AppendAnswer, AppendRequest, LogRecord, TopicInfo
+from streams.log import AppendAnswer, AppendRequest, LogRecord, LogSlice, TopicInfo
 from streams.model.record import Partition
 
 _INSERT_RECORD = "INSERT INTO _ms_records (place, timestamp_us, key, value) VALUES (?, ?, ?, ?)"
@@ -45,7 +45,7 @@ class SqliteLog:
     def _writing(self) -> Iterator[Any]:
         with self._database.writing() as connection, self._database.errors():
             yield connection
-        self._commits.committed()
+        self._commits.hint()
 
     def ensure_topic(self, name: str, *, partitions: int = 1) -> TopicInfo:
         found = self.topic(name)
@@ -70,10 +70,14 @@ class SqliteLog:
         with self._database.reading() as connection, self._database.errors():
             return _topic(connection, name)
 
-    def topics(self) -> list[TopicInfo]:
+    def partition_count(self, name: str) -> int:
+        return self.ensure_topic(name).partitions
+
+    def topics(self, names: Collection[str] | None = None) -> list[TopicInfo]:
         with self._database.reading() as connection, self._database.errors():
-            names = [row[0] for row in connection.execute("SELECT name FROM _ms_topics ORDER BY name").fetchall()]
-            return [found for name in names if (found := _topic(connection, name)) is not None]
+            rows = connection.execute("SELECT name FROM _ms_topics ORDER BY name").fetchall()
+            known = [row[0] for row in rows if names is None or row[0] in names]
+            return [found for name in known if (found := _topic(connection, name)) is not None]
 
     def append(self, requests: Sequence[AppendRequest]) -> list[AppendAnswer]:
         if not requests:
@@ -105,18 +109,20 @@ class SqliteLog:
             found = connection.execute(_LANES, (topic,)).fetchall()
         return [Lane(*row) for row in found]
 
-    def read(self, partition: Partition, first_offset: int, *, records_max: int) -> list[LogRecord]:
+    def read(self, partition: Partition, first_offset: int, *, records_max: int, reader: str = "") -> LogSlice:
+        del reader
         with self._database.reading() as connection, self._database.errors():
             lane = self._lane(connection, partition)
             if lane is None:
-                return []
+                return LogSlice.dense([], first_offset)
             rows = connection.execute(
                 "SELECT place, timestamp_us, key, value FROM _ms_records WHERE place >= ? AND place <= ? "
                 "ORDER BY place LIMIT ?",
                 (lane << OFFSET_BITS | first_offset, lane << OFFSET_BITS | OFFSET_MASK, records_max),
             ).fetchall()
         at = Times()
-        return [LogRecord(place & OFFSET_MASK, at[stamp], key, value) for place, stamp, key, value in rows]
+        records = [LogRecord(place & OFFSET_MASK, at[stamp], key, value) for place, stamp, key, value in rows]
+        return LogSlice.dense(records, first_offset)
 
     def offset_at(self, partition: Partition, at: datetime) -> int:
         with self._database.reading() as connection, self._database.errors():
@@ -155,6 +161,9 @@ class SqliteLog:
                     "DELETE FROM _ms_record_ids WHERE topic = ? AND timestamp_us < ?", (topic, to_us(before))
                 ).rowcount
             )
+
+    def close(self) -> None:
+        """The store that it belongs to closes it."""
 
     def _lane(self, connection: Any, partition: Partition) -> int | None:
         row = connection.execute(

@@ -52,7 +52,7 @@ class SqliteStore:
     def write(self) -> Iterator[Transaction]:
         with self._database.writing() as connection:
             yield self._transaction(connection)
-        self.commits.committed()
+        self.commits.hint()
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Transaction]:

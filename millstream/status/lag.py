@@ -26,7 +26,8 @@ class InputLag:
 
 def read_input_lags(store: Store, nodes: Sequence[Node]) -> dict[str, list[InputLag]]:
     """For each node, every partition of its inputs, lookups left out."""
-    topics = {info.name: info for info in store.log.topics()} if _reads_topics(nodes) else {}
+    names = {each.dataset.name for node in nodes for each in node.inputs if each.dataset.kind is Kind.SOURCE}
+    topics = {info.name: info for info in store.log.topics(names)} if names else {}
     with store.read() as tx:
         ends = _Ends(tx, topics)
         return {node.node_id: list(_input_lags(tx, node, ends)) for node in nodes}
@@ -43,10 +44,6 @@ def summed(input_lags: dict[str, list[InputLag]], nodes: Iterable[Node]) -> Lags
             of_node[dataset] = None if before is None or each.lag is None else before + each.lag
         lags[node.node_id] = of_node
     return lags
-
-
-def _reads_topics(nodes: Iterable[Node]) -> bool:
-    return any(each.dataset.kind is Kind.SOURCE for node in nodes for each in node.inputs)
 
 
 class _Ends:

@@ -51,13 +51,13 @@ def read_records(
         offset, end = max(first[index], info.first_offsets[index]), info.end_offsets[index]
         while offset < end and left != 0:
             count = min(READ_RECORDS, end - offset) if left is None else min(READ_RECORDS, end - offset, left)
-            records = log.read(Partition(info.name, index), offset, records_max=count)
-            if not records:
+            found = log.read(Partition(info.name, index), offset, records_max=count)
+            if found.next_offset <= offset:
                 break
-            for record in records:
+            for record in found.records:
                 yield log_record_shape(info.name, index, record)
-            left = None if left is None else left - len(records)
-            offset = records[-1].offset + 1
+            left = None if left is None else left - len(found.records)
+            offset = found.next_offset
 
 
 def log_record_shape(topic: str, partition: int, record: LogRecord) -> TopicRecordShape:

@@ -70,6 +70,7 @@ class DispatchOptions:
 
     project_dir: Path
     store_url: str
+    log_url: str
     schema: str
     worker: str
     environment: Mapping[str, str]
@@ -86,6 +87,7 @@ class DispatchOptions:
         return cls(
             project_dir=project.directory,
             store_url=settings.store,
+            log_url=settings.log,
             schema=project.schema(graph.slug),
             worker=worker,
             environment=project.environment,
@@ -243,6 +245,7 @@ class Dispatch:
         setup = Setup(
             project_dir=options.project_dir,
             store_url=options.store_url,
+            log_url=options.log_url,
             schema=options.schema,
             worker=options.worker,
             secrets=EnvironmentSecrets(options.environment).found(node.secrets),

@@ -22,7 +22,6 @@ import sys
 import threading
 import traceback
 from datetime import UTC, datetime
-from importlib.metadata import entry_points
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -36,6 +35,7 @@ from nodes.python.progress import Progress
 from nodes.python.work import do_job
 from streams.agents.partitions import Assignment
 from streams.ambient import SystemAmbient
+from streams.backends import open_store
 from streams.errors import Fenced, MillstreamError, StopError, StoreBroken, TransientError
 from streams.store import Store
 
@@ -56,14 +56,6 @@ def settle(setup: Setup) -> None:
     gc.set_threshold(*GC_THRESHOLDS)
     if setup.crash_point is not None:
         arm_from(setup.crash_point)
-
-
-def open_store(setup: Setup) -> Store:
-    """The store that the service uses, through a connection of this process's own."""
-    scheme = setup.store_url.partition(":")[0].partition("+")[0]
-    (found,) = entry_points(group="millstream.stores", name=scheme)
-    store: Store = found.load()(setup.store_url, schema=setup.schema)
-    return store
 
 
 class HostProcess:
@@ -111,7 +103,7 @@ class HostProcess:
         """The root of a job: whatever happens in it is said, and never ends the host by itself."""
         try:
             if self._store is None:
-                self._store = open_store(self._setup)
+                self._store = open_store(self._setup.store_url, log=self._setup.log_url, schema=self._setup.schema)
             return do_job(
                 job,
                 self._setup,

@@ -20,6 +20,7 @@ class Setup:
 
     project_dir: Path
     store_url: str
+    log_url: str
     schema: str
     worker: str
     secrets: Mapping[str, str] = field(default_factory=dict)

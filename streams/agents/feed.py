@@ -183,15 +183,19 @@ class Feed:
             self._check_source(position)
             self._checked.add(partition)
         wanted = records_max if below is None else min(records_max, below - first)
-        records = self._store.log.read(partition, first, records_max=wanted) if wanted > 0 else []
-        if not records:
-            if wanted > 0:
-                self._check_source(position)
+        if wanted <= 0:
             return Batch(position, position)
-        if records[0].offset != first:
+        found = self._store.log.read(partition, first, records_max=wanted, reader=str(self._build))
+        if found.first_offset != first:
             self._check_source(position)
-            raise _gap(position, records[0].offset)
-        return Batch(position, replace(position, next_offset=records[-1].offset + 1), log_records=records)
+            raise _gap(position, found.first_offset)
+        if found.next_offset == first:
+            self._check_source(position)
+            return Batch(position, position)
+        records, following = found.records, found.next_offset
+        if below is not None and following > below:
+            records, following = [record for record in records if record.offset < below], below
+        return Batch(position, replace(position, next_offset=following), log_records=records)
 
     def _check_source(self, position: Position) -> None:
         partition = position.partition

@@ -17,14 +17,15 @@ def partitions_of(store: Store, datasets: Iterable[tuple[str, Kind]]) -> list[Pa
     """
     found = []
     for name, kind in datasets:
-        count = store.log.ensure_topic(name).partitions if kind is Kind.SOURCE else _table_partitions(store, name)
+        count = store.log.partition_count(name) if kind is Kind.SOURCE else _table_partitions(store, name)
         found += [Partition(name, index, kind) for index in range(count)]
     return found
 
 
 def partition_counts(store: Store, datasets: Collection[tuple[str, Kind]]) -> dict[tuple[str, Kind], int]:
     """How many partitions each of these has. Nothing is made: a topic that does not exist counts as one."""
-    topics = {info.name: info.partitions for info in store.log.topics()}
+    sources = {name for name, kind in datasets if kind is Kind.SOURCE}
+    topics = {info.name: info.partitions for info in store.log.topics(sources)}
     with store.read() as tx:
         return {
             (name, kind): topics.get(name, 1) if kind is Kind.SOURCE else _width(tx, name) for name, kind in datasets

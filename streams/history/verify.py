@@ -233,11 +233,11 @@ def _recount(log: Log, build: Build, consumed: InputTotal) -> Iterable[Fault]:
             continue  # retention has taken some of it: nothing left to count against
         there, offset = 0, first
         while offset < following:
-            batch = log.read(consumed.partition, offset, records_max=min(READ_RECORDS, following - offset))
-            if not batch:
+            found = log.read(consumed.partition, offset, records_max=min(READ_RECORDS, following - offset))
+            if found.next_offset <= offset:
                 break
-            there += len(batch)
-            offset = batch[-1].offset + 1
+            there += sum(1 for record in found.records if record.offset < following)
+            offset = found.next_offset
         if there != records:
             problem = f"the topic holds {there} records from {first} to {following}, the ledger says {records}"
             yield Fault(str(build), consumed.partition.topic, consumed.partition.index, first, problem)

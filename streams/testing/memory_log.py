@@ -6,13 +6,13 @@ import bisect
 import hashlib
 import threading
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from streams import crash_points
 from streams.errors import LogFull, UsageError
-from streams.log import AppendAnswer, AppendRequest, Entry, LogRecord, OffsetRange, TopicInfo
+from streams.log import AppendAnswer, AppendRequest, Entry, LogRecord, LogSlice, OffsetRange, TopicInfo
 from streams.model.record import Partition
 
 Place = tuple[int, int]
@@ -59,9 +59,12 @@ class MemoryLog:
             topic = self._topics.get(name)
             return None if topic is None else _info(name, topic)
 
-    def topics(self) -> list[TopicInfo]:
+    def partition_count(self, name: str) -> int:
+        return self.ensure_topic(name).partitions
+
+    def topics(self, names: Collection[str] | None = None) -> list[TopicInfo]:
         with self._lock:
-            return [_info(name, self._topics[name]) for name in sorted(self._topics)]
+            return [_info(name, self._topics[name]) for name in sorted(self._topics) if names is None or name in names]
 
     def append(self, requests: Sequence[AppendRequest]) -> list[AppendAnswer]:
         crash_points.reach("append.begun")
@@ -75,13 +78,14 @@ class MemoryLog:
         crash_points.reach("append.committed")
         return answers
 
-    def read(self, partition: Partition, first_offset: int, *, records_max: int) -> list[LogRecord]:
+    def read(self, partition: Partition, first_offset: int, *, records_max: int, reader: str = "") -> LogSlice:
+        del reader
         with self._lock:
             topic = self._topics.get(partition.topic)
             if topic is None or partition.index >= len(topic.records):
-                return []
+                return LogSlice.dense([], first_offset)
             first = max(first_offset - topic.first_offsets[partition.index], 0)
-            return topic.records[partition.index][first : first + records_max]
+            return LogSlice.dense(topic.records[partition.index][first : first + records_max], first_offset)
 
     def offset_at(self, partition: Partition, at: datetime) -> int:
         with self._lock:
@@ -108,6 +112,9 @@ class MemoryLog:
             for key in old:
                 del known.seen[key]
             return len(old)
+
+    def close(self) -> None:
+        """The store that it belongs to closes it."""
 
     def _ensure(self, name: str, partitions: int) -> _Topic:
         topic = self._topics.get(name)

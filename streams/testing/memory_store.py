@@ -27,7 +27,7 @@ class MemoryCommits:
         self._changed = threading.Condition()
         self._count = 0
 
-    def tell(self) -> None:
+    def hint(self) -> None:
         """Something was committed."""
         with self._changed:
             self._count += 1
@@ -49,7 +49,7 @@ class MemoryDatabase:
     def __init__(self, store_id: str = "memory", *, log_records_max: int | None = None) -> None:
         self.store_id = store_id
         self.commits = MemoryCommits()
-        self.log = MemoryLog(self.commits.tell, records_max=log_records_max)
+        self.log = MemoryLog(self.commits.hint, records_max=log_records_max)
         self.liveness: dict[str, MemoryStore] = {}
         self._pages: dict[PageName, Page] = {}
         self._writer = threading.Lock()
@@ -78,7 +78,7 @@ class MemoryDatabase:
                 pages.end()
                 self._writing_thread = None
         if changed:
-            self.commits.tell()
+            self.commits.hint()
 
 
 class MemoryTransaction:

@@ -32,7 +32,7 @@ def request(
 
 
 def values(store: Store, partition: Partition = PLACE, first: int = 0, records_max: int = 1000) -> list[str]:
-    return [record.value[6:-2].decode() for record in store.log.read(partition, first, records_max=records_max)]
+    return [record.value[6:-2].decode() for record in store.log.read(partition, first, records_max=records_max).records]
 
 
 def only(answers: list[AppendAnswer]) -> AppendAnswer:
@@ -57,7 +57,7 @@ def test_records_come_back_as_they_were_appended(store: Store) -> None:
     entries = (Entry('{"ü":"🙂"}'.encode(), "ключ"), Entry(b"{}", None))
     answer = only(store.log.append([AppendRequest("topic", entries, later(0.000001), partition=0)]))
     assert answer == AppendAnswer(2, 0, (OffsetRange(0, 0, 1),))
-    first, second = store.log.read(PLACE, 0, records_max=10)
+    first, second = store.log.read(PLACE, 0, records_max=10).records
     assert (first.offset, first.timestamp, first.key, first.value) == (0, later(0.000001), "ключ", entries[0].value)
     assert (second.offset, second.key, second.value) == (1, None, b"{}")
 
@@ -156,7 +156,7 @@ def test_a_key_always_goes_to_the_same_partition(store: Store) -> None:
     store.log.append([request(*map(str, range(100)), keys=tuple(keys))])
     homes: dict[str, set[int]] = {}
     for index in range(4):
-        for record in store.log.read(Partition("topic", index), 0, records_max=1000):
+        for record in store.log.read(Partition("topic", index), 0, records_max=1000).records:
             assert record.key is not None
             homes.setdefault(record.key, set()).add(index)
     assert all(len(home) == 1 for home in homes.values())
@@ -196,7 +196,7 @@ def test_trimmed_records_are_gone_and_offsets_go_on(store: Store) -> None:
     info = store.log.topic("topic")
     assert info is not None
     assert (info.first_offsets, info.end_offsets) == ((2,), (4,))
-    assert [record.offset for record in store.log.read(PLACE, 0, records_max=10)] == [2, 3]
+    assert [record.offset for record in store.log.read(PLACE, 0, records_max=10).records] == [2, 3]
     store.log.trim(PLACE, 4)
     assert only(store.log.append([request("e")])).offsets == (OffsetRange(0, 4, 4),)
 
@@ -245,4 +245,4 @@ def test_many_senders_at_once_get_dense_offsets_and_their_own(store: Store, open
 def test_times_of_records_are_instants(store: Store) -> None:
     assert later(0) == NOON
     store.log.append([request("a", seconds=0.123456)])
-    assert store.log.read(PLACE, 0, records_max=1)[0].timestamp == later(0.123456)
+    assert store.log.read(PLACE, 0, records_max=1).records[0].timestamp == later(0.123456)

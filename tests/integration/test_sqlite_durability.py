@@ -167,7 +167,7 @@ def test_a_full_log_says_so_and_keeps_what_it_acknowledged(store: SqliteStore) -
     with pytest.raises(LogFull):
         append(store, b"x" * 100_000)
     append(store, b"second")
-    records = store.log.read(Partition("t", 0), 0, records_max=10)
+    records = store.log.read(Partition("t", 0), 0, records_max=10).records
     assert [record.value for record in records] == [b"first", b"second"]
     assert [record.offset for record in records] == [0, 1]
 
@@ -201,7 +201,7 @@ def test_a_disk_that_fills_up_refuses_and_carries_on_when_there_is_room(small_di
     assert 3 < acknowledged < 1_000
     ballast.unlink()
     append(store, b"z")
-    records = store.log.read(Partition("t", 0), 0, records_max=1_000)
+    records = store.log.read(Partition("t", 0), 0, records_max=1_000).records
     assert [record.offset for record in records] == list(range(acknowledged + 1))
     store.close()
 

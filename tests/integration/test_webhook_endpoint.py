@@ -62,7 +62,11 @@ def status_of(answer: bytes) -> int:
 
 
 def values(log: ScriptedLog, partition: Partition = LEADS) -> list[bytes]:
-    return [] if log.topic(partition.topic) is None else [r.value for r in log.read(partition, 0, records_max=10**6)]
+    return (
+        []
+        if log.topic(partition.topic) is None
+        else [r.value for r in log.read(partition, 0, records_max=10**6).records]
+    )
 
 
 # What is taken

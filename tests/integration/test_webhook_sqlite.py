@@ -42,7 +42,7 @@ def test_acknowledged_records_are_on_disk_at_their_offsets_once_though_each_was_
     store.close()
 
     reopened = open_store(url)
-    records = reopened.log.read(Partition("leads", 0), 0, records_max=1_000)
+    records = reopened.log.read(Partition("leads", 0), 0, records_max=1_000).records
     reopened.close()
     assert {json.loads(record.value)["name"]: record.offset for record in records} == told
     assert [record.offset for record in records] == list(range(200))

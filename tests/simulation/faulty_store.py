@@ -7,13 +7,13 @@ anything may.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from streams.errors import CommitUnknown, StoreUnavailable
-from streams.log import AppendAnswer, AppendRequest, Log, LogRecord, TopicInfo
+from streams.log import AppendAnswer, AppendRequest, Log, LogSlice, TopicInfo
 from streams.model.record import Partition
 from streams.store import Commits, Store, Transaction
 from tests.simulation.scheduler import Killed, Process
@@ -228,14 +228,19 @@ class FaultyLog:
     def topic(self, name: str) -> TopicInfo | None:
         return self._call(lambda: self._inner.topic(name), writes=False)
 
-    def topics(self) -> list[TopicInfo]:
-        return self._call(self._inner.topics, writes=False)
+    def partition_count(self, name: str) -> int:
+        return self._call(lambda: self._inner.partition_count(name), writes=False)
+
+    def topics(self, names: Collection[str] | None = None) -> list[TopicInfo]:
+        return self._call(lambda: self._inner.topics(names), writes=False)
 
     def append(self, requests: Sequence[AppendRequest]) -> list[AppendAnswer]:
         return self._call(lambda: self._inner.append(requests), writes=True)
 
-    def read(self, partition: Partition, first_offset: int, *, records_max: int) -> list[LogRecord]:
-        return self._call(lambda: self._inner.read(partition, first_offset, records_max=records_max), writes=False)
+    def read(self, partition: Partition, first_offset: int, *, records_max: int, reader: str = "") -> LogSlice:
+        return self._call(
+            lambda: self._inner.read(partition, first_offset, records_max=records_max, reader=reader), writes=False
+        )
 
     def offset_at(self, partition: Partition, at: datetime) -> int:
         return self._call(lambda: self._inner.offset_at(partition, at), writes=False)
@@ -245,6 +250,9 @@ class FaultyLog:
 
     def forget_ids(self, topic: str, before: datetime) -> int:
         return self._call(lambda: self._inner.forget_ids(topic, before), writes=True)
+
+    def close(self) -> None:
+        """The log underneath stays open for the other processes."""
 
 
 class SimulatedCommits:
@@ -262,6 +270,9 @@ class SimulatedCommits:
         if connection.process.hints == token:
             connection.world.scheduler.pause(timeout_s, hints=True)
         return connection.process.hints
+
+    def hint(self) -> None:
+        self._connection.process.hints += 1
 
 
 class SimulatedEvent(threading.Event):

@@ -67,7 +67,10 @@ class _Check:
         info = self._world.inner.log.topic(topic)
         assert info is not None
         return [
-            [json.loads(r.value) for r in self._world.inner.log.read(Partition(topic, index), 0, records_max=10**6)]
+            [
+                json.loads(r.value)
+                for r in self._world.inner.log.read(Partition(topic, index), 0, records_max=10**6).records
+            ]
             for index in range(info.partitions)
         ]
 

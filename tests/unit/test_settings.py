@@ -103,8 +103,11 @@ log_format = "console"
         ({"environment": {"MILLSTREAM_SCHEMA": "Bad"}}, "`schema` must be lower-case letters"),
         ({"environment": {"MILLSTREAM_PUBLIC_URL": "example.org"}}, "`public_url` must be like https://example.org"),
         ({"flags": {"prot": 1}}, "--prot: `prot` is no setting; did you mean `port`?"),
-        ({"flags": {"log": "kafka://localhost:9092"}}, "--log: a log on Kafka is not available yet"),
-        ({"flags": {"log": "redis://x"}}, "--log: `log` must be `store`, not 'redis://x'"),
+        ({"flags": {"log": "kafka://"}}, "--log: `log` must be `store` or kafka://host:port"),
+        (
+            {"flags": {"log": "redis://x"}},
+            "--log: `log` must be `store` or kafka://host:port[,host:port], not 'redis://x'",
+        ),
         ({"flags": {"store": "mysql://u:hidden@h/d"}}, "`store` cannot be 'mysql://u:***@h/d'"),
         ({"flags": {"store": "data/store.db"}}, "`store` must be a URL"),
         ({"flags": {"store": "sqlite://store.db"}}, "`store` needs three slashes before its file: sqlite:///store.db"),

@@ -124,7 +124,7 @@ def test_close_writes_what_waits_and_takes_no_more() -> None:
         log.may_append.set()
         await closing
         assert [(await future).accepted for future in waiting] == [1] * 5
-        assert len(log.read(Partition("t", 0), 0, records_max=9)) == 5
+        assert len(log.read(Partition("t", 0), 0, records_max=9).records) == 5
 
     asyncio.run(main())
 
