@@ -65,9 +65,9 @@ soak: $(DEV_STAMP) ## run the full counts of crashes, simulations and replays
 
 lock: ## resolve the locked requirements again (needs uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv: python3 -m pip install uv" >&2; exit 2; }
-	$(LOCK) --extra postgres -o requirements/runtime.txt
-	$(LOCK) --extra postgres --extra examples --group build -c requirements/runtime.txt -o requirements/examples.txt
-	$(LOCK) --extra postgres --extra examples --group dev -c requirements/examples.txt -o requirements/dev.txt
+	$(LOCK) --extra kafka --extra postgres -o requirements/runtime.txt
+	$(LOCK) --extra kafka --extra postgres --extra examples --group build -c requirements/runtime.txt -o requirements/examples.txt
+	$(LOCK) --extra kafka --extra postgres --extra examples --group dev -c requirements/examples.txt -o requirements/dev.txt
 
 clean: ## remove the environment, what was built and all caches; the flights project stays
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

