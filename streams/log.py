@@ -135,11 +135,14 @@ class Log(Protocol):
         """
         ...
 
-    def read(self, partition: Partition, first_offset: int, *, records_max: int, reader: str = "") -> LogSlice:
+    def read(
+        self, partition: Partition, first_offset: int, *, records_max: int, below: int | None = None, reader: str = ""
+    ) -> LogSlice:
         """Up to `records_max` records from `first_offset` on, in order; empty at the end.
 
         `reader` names who reads a partition on and on, each from where the last slice ended: a log may fetch ahead for
-        each. Raises StoreUnavailable where the log is away.
+        each. `below` is an offset that is known to be reached: a log that is asked for less waits until it has it.
+        Records beyond it may be given still. Raises StoreUnavailable where the log is away.
         """
         ...
 

@@ -116,8 +116,10 @@ class PostgresLog:
         for request_id, ordinal, partition, offset, body_hash in cursor.fetchall():
             batch.known[topic, request_id, ordinal] = Seen(partition, offset, body_hash)
 
-    def read(self, partition: Partition, first_offset: int, *, records_max: int, reader: str = "") -> LogSlice:
-        del reader
+    def read(
+        self, partition: Partition, first_offset: int, *, records_max: int, below: int | None = None, reader: str = ""
+    ) -> LogSlice:
+        del below, reader
         with self._reading() as cursor:
             lane = _lane(cursor, partition)
             if lane is None:

@@ -109,8 +109,10 @@ class SqliteLog:
             found = connection.execute(_LANES, (topic,)).fetchall()
         return [Lane(*row) for row in found]
 
-    def read(self, partition: Partition, first_offset: int, *, records_max: int, reader: str = "") -> LogSlice:
-        del reader
+    def read(
+        self, partition: Partition, first_offset: int, *, records_max: int, below: int | None = None, reader: str = ""
+    ) -> LogSlice:
+        del below, reader
         with self._database.reading() as connection, self._database.errors():
             lane = self._lane(connection, partition)
             if lane is None:

@@ -185,7 +185,7 @@ class Feed:
         wanted = records_max if below is None else min(records_max, below - first)
         if wanted <= 0:
             return Batch(position, position)
-        found = self._store.log.read(partition, first, records_max=wanted, reader=str(self._build))
+        found = self._store.log.read(partition, first, records_max=wanted, below=below, reader=str(self._build))
         if found.first_offset != first:
             self._check_source(position)
             raise _gap(position, found.first_offset)

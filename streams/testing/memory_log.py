@@ -78,8 +78,10 @@ class MemoryLog:
         crash_points.reach("append.committed")
         return answers
 
-    def read(self, partition: Partition, first_offset: int, *, records_max: int, reader: str = "") -> LogSlice:
-        del reader
+    def read(
+        self, partition: Partition, first_offset: int, *, records_max: int, below: int | None = None, reader: str = ""
+    ) -> LogSlice:
+        del below, reader
         with self._lock:
             topic = self._topics.get(partition.topic)
             if topic is None or partition.index >= len(topic.records):

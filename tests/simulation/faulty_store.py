@@ -237,9 +237,12 @@ class FaultyLog:
     def append(self, requests: Sequence[AppendRequest]) -> list[AppendAnswer]:
         return self._call(lambda: self._inner.append(requests), writes=True)
 
-    def read(self, partition: Partition, first_offset: int, *, records_max: int, reader: str = "") -> LogSlice:
+    def read(
+        self, partition: Partition, first_offset: int, *, records_max: int, below: int | None = None, reader: str = ""
+    ) -> LogSlice:
         return self._call(
-            lambda: self._inner.read(partition, first_offset, records_max=records_max, reader=reader), writes=False
+            lambda: self._inner.read(partition, first_offset, records_max=records_max, below=below, reader=reader),
+            writes=False,
         )
 
     def offset_at(self, partition: Partition, at: datetime) -> int:

@@ -1,0 +1,140 @@
+"""Source topics on Kafka."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Coroutine, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+from aiokafka import TopicPartition
+
+from connectors.kafka.errors import kafka_errors
+from connectors.kafka.loop import KafkaLoop
+from connectors.kafka.producer import KafkaProducer
+from connectors.kafka.reader import KafkaReader, OutOfRange
+from connectors.kafka.settings import KafkaSettings
+from connectors.kafka.topics import KafkaTopics
+from streams.log import AppendAnswer, AppendRequest, LogSlice, TopicInfo
+from streams.model.record import Partition
+
+CALL_S = 15.0
+CLOSE_S = 5.0
+COUNT_AGE_S = 5.0
+INFO_AGE_S = 0.5
+IDLE_READER_S = 60.0
+
+Answer = TypeVar("Answer")
+
+
+class KafkaLog:
+    """The protocol `streams.log.Log`. Ids of records are kept in their headers; whoever lands them drops repeats."""
+
+    def __init__(self, settings: KafkaSettings, *, store_id: str, hint: Callable[[], None]) -> None:
+        self.settings = settings
+        self._hint = hint
+        self._loop = KafkaLoop()
+        self._topics = KafkaTopics(settings)
+        self._producer = KafkaProducer(settings, self._count_on_loop, f"{store_id}.append")
+        self._lock = threading.Lock()
+        self._readers: dict[str, KafkaReader] = {}
+        self._counts: dict[str, tuple[float, int]] = {}
+        self._infos: dict[frozenset[str] | None, tuple[float, list[TopicInfo]]] = {}
+        self._loop.on_close(self._topics.close)
+        self._loop.on_close(self._producer.close)
+
+    def ensure_topic(self, name: str, *, partitions: int = 1) -> TopicInfo:
+        self._call(self._topics.ensure(name, partitions=partitions))
+        (info,) = self._call(self._topics.infos([name]))
+        self._counts[name] = time.monotonic(), info.partitions
+        return info
+
+    def partition_count(self, name: str) -> int:
+        at_s, count = self._counts.get(name, (0.0, 0))
+        if not count or time.monotonic() - at_s > COUNT_AGE_S:
+            count = self._call(self._count_on_loop(name))
+        return count
+
+    async def _count_on_loop(self, name: str) -> int:
+        at_s, count = self._counts.get(name, (0.0, 0))
+        if not count or time.monotonic() - at_s > COUNT_AGE_S:
+            count = (await self._topics.ensure(name, partitions=1)).partitions
+            self._counts[name] = time.monotonic(), count
+        return count
+
+    def topic(self, name: str) -> TopicInfo | None:
+        found = self._call(self._topics.infos([name]))
+        return found[0] if found else None
+
+    def topics(self, names: Collection[str] | None = None) -> list[TopicInfo]:
+        key = None if names is None else frozenset(names)
+        at_s, infos = self._infos.get(key, (0.0, []))
+        if time.monotonic() - at_s > INFO_AGE_S:
+            infos = self._call(self._topics.infos(names))
+            self._infos = {**_recent(self._infos), key: (time.monotonic(), infos)}
+        return infos
+
+    def append(self, requests: Sequence[AppendRequest]) -> list[AppendAnswer]:
+        if not requests:
+            return []
+        answers = self._call(self._producer.append(requests))
+        self._hint()
+        return answers
+
+    def read(
+        self, partition: Partition, first_offset: int, *, records_max: int, below: int | None = None, reader: str = ""
+    ) -> LogSlice:
+        place = TopicPartition(partition.topic, partition.index)
+        try:
+            return self._reader(reader).read(place, first_offset, records_max=records_max, below=below)
+        except OutOfRange:
+            info = self.topic(partition.topic)
+        if info is None or partition.index >= info.partitions:
+            return LogSlice((), first_offset, first_offset)
+        kept = max(first_offset, info.first_offsets[partition.index])
+        return LogSlice((), kept, kept)
+
+    def offset_at(self, partition: Partition, at: datetime) -> int:
+        return self._call(self._topics.offset_at(TopicPartition(partition.topic, partition.index), at))
+
+    def trim(self, partition: Partition, below: int) -> int:
+        """Kafka forgets by its own settings."""
+        del partition, below
+        return 0
+
+    def forget_ids(self, topic: str, before: datetime) -> int:
+        """There are none here."""
+        del topic, before
+        return 0
+
+    def close(self) -> None:
+        for reader in self._readers.values():
+            reader.close()
+        self._loop.close(timeout_s=CLOSE_S)
+
+    def _reader(self, name: str) -> KafkaReader:
+        """The reader of that name; those that nobody has used for a while are closed."""
+        with self._lock:
+            now_s = time.monotonic()
+            for other in [n for n, r in self._readers.items() if n != name and now_s - r.used_at_s > IDLE_READER_S]:
+                self._readers.pop(other).close()
+            if name not in self._readers:
+                self._readers[name] = KafkaReader(self._loop, self.settings, self._hint)
+            return self._readers[name]
+
+    def _call(self, task: Coroutine[Any, Any, Answer]) -> Answer:
+        with kafka_errors(self.settings.where):
+            return self._loop.call(task, timeout_s=CALL_S)
+
+
+def _recent(
+    infos: dict[frozenset[str] | None, tuple[float, list[TopicInfo]]],
+) -> dict[frozenset[str] | None, tuple[float, list[TopicInfo]]]:
+    now_s = time.monotonic()
+    return {key: held for key, held in infos.items() if now_s - held[0] <= INFO_AGE_S}
+
+
+def open_log(url: str, *, store_id: str, hint: Callable[[], None]) -> KafkaLog:
+    """The log at `kafka://host:port`. Nothing is asked of the brokers yet: a service starts without them, and waits."""
+    return KafkaLog(KafkaSettings.of(url), store_id=store_id, hint=hint)

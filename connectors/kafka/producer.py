@@ -1,0 +1,192 @@
+"""Appending to Kafka: an idempotent producer, acknowledged by all replicas that are in sync."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import zlib
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, KafkaTimeoutError
+
+from connectors.kafka.settings import KafkaSettings
+from streams.errors import CommitUnknown, LogFull
+from streams.log import AppendAnswer, AppendRequest, OffsetRange
+
+BATCH_BYTES = 1_000_000  # Kafka's own limit of a batch, 1 MiB, less what frames it
+REQUEST_ID = "millstream-request-id"
+ORDINAL = "millstream-ordinal"
+ACKNOWLEDGE_S = 8.0
+
+
+@dataclass(slots=True)
+class _Lot:
+    """What goes to one partition in one batch: whole requests, each by where its first record stands in it."""
+
+    topic: str
+    partition: int
+    batch: Any
+    placed: list[tuple[int, int, int]] = field(default_factory=list)  # request, first, records
+
+
+class KafkaProducer:
+    """Lives on the event loop. `partitions` tells how many a topic has, and makes it."""
+
+    def __init__(self, settings: KafkaSettings, partitions: Callable[[str], Any], transactional_id: str) -> None:
+        self._settings = settings
+        self._partitions = partitions
+        self._transactional_id = transactional_id
+        self._lock = asyncio.Lock()
+        self._producer: AIOKafkaProducer | None = None
+        self._whole: AIOKafkaProducer | None = None
+        self._turns = itertools.count()
+
+    async def append(self, requests: Sequence[AppendRequest]) -> list[AppendAnswer]:
+        """Raises CommitUnknown where the brokers have not answered in time: it may be there or not."""
+        counts = {topic: await self._partitions(topic) for topic in {request.topic for request in requests}}
+        lots: dict[tuple[str, int], list[_Lot]] = defaultdict(list)
+        spread: list[int] = []
+        producer = await self._idempotent()
+        for number, request in enumerate(requests):
+            places = _places(request, counts[request.topic], turn=next(self._turns))
+            if len(set(places)) > 1 or not self._put(producer, lots, number, request, places[0] if places else 0):
+                spread.append(number)
+        sending = [self._send(producer, lot) for each in lots.values() for lot in each]
+        try:
+            async with asyncio.timeout(ACKNOWLEDGE_S):
+                bases = await asyncio.gather(*sending)
+        except (KafkaTimeoutError, TimeoutError) as error:
+            raise _unknown(self._settings.where) from error
+        offsets: dict[int, list[OffsetRange]] = defaultdict(list)
+        for lot, base in zip([lot for each in lots.values() for lot in each], bases, strict=True):
+            for number, first, records in lot.placed:
+                offsets[number].append(OffsetRange(lot.partition, base + first, base + first + records - 1))
+        for number in spread:
+            offsets[number] = await self._append_whole(requests[number], counts[requests[number].topic])
+        return [
+            AppendAnswer(len(request.entries), 0, tuple(offsets[number])) for number, request in enumerate(requests)
+        ]
+
+    async def close(self) -> None:
+        for producer in (self._producer, self._whole):
+            if producer is not None:
+                await producer.stop()
+
+    def _put(
+        self,
+        producer: AIOKafkaProducer,
+        lots: dict[tuple[str, int], list[_Lot]],
+        number: int,
+        request: AppendRequest,
+        partition: int,
+    ) -> bool:
+        """Put a request into the batch of its partition, or a new one; False where it is larger than a batch."""
+        size = sum(len(entry.value) + len(entry.key or "") + 150 for entry in request.entries)
+        if size > BATCH_BYTES:
+            return False
+        held = lots[request.topic, partition]
+        if not held or held[-1].batch.size() + size > BATCH_BYTES:
+            held.append(_Lot(request.topic, partition, producer.create_batch()))
+        lot = held[-1]
+        lot.placed.append((number, lot.batch.record_count(), len(request.entries)))
+        for index in range(len(request.entries)):
+            if lot.batch.append(**_message(request, index)) is None:
+                raise LogFull("a batch for Kafka was fuller than it was reckoned", hint="send fewer records at once")
+        return True
+
+    async def _send(self, producer: AIOKafkaProducer, lot: _Lot) -> int:
+        """The offset of the batch's first record, once it is acknowledged."""
+        lot.batch.close()
+        sent = await producer.send_batch(lot.batch, lot.topic, partition=lot.partition)
+        return int((await sent).offset)
+
+    async def _append_whole(self, request: AppendRequest, partitions: int) -> list[OffsetRange]:
+        """A request that goes to several partitions, or is larger than a batch: in one transaction."""
+        places = _places(request, partitions, turn=next(self._turns))
+        async with self._lock:
+            if self._whole is None:
+                self._whole = await self._started(transactional_id=self._transactional_id)
+            producer = self._whole
+            try:
+                async with asyncio.timeout(ACKNOWLEDGE_S), producer.transaction():
+                    sent = [
+                        await producer.send(request.topic, partition=place, **_named(_message(request, index)))
+                        for index, place in enumerate(places)
+                    ]
+                    found = [(place, (await each).offset) for place, each in zip(places, sent, strict=True)]
+            except (KafkaError, TimeoutError) as error:
+                self._whole = None
+                await producer.stop()
+                raise _unknown(self._settings.where) from error
+        by_place: dict[int, list[int]] = defaultdict(list)
+        for place, offset in found:
+            by_place[place].append(offset)
+        return [OffsetRange(place, min(offsets), max(offsets)) for place, offsets in sorted(by_place.items())]
+
+    async def _idempotent(self) -> AIOKafkaProducer:
+        async with self._lock:
+            if self._producer is None:
+                self._producer = await self._started(enable_idempotence=True)
+            return self._producer
+
+    async def _started(self, **options: Any) -> AIOKafkaProducer:
+        producer = AIOKafkaProducer(
+            **self._settings.client_options(),
+            acks="all",
+            linger_ms=0,
+            max_batch_size=BATCH_BYTES,
+            max_request_size=2 * BATCH_BYTES,
+            request_timeout_ms=int(ACKNOWLEDGE_S * 1000),
+            transaction_timeout_ms=10_000,
+            **options,
+        )
+        try:
+            await producer.start()
+        except BaseException:
+            await producer.stop()
+            raise
+        return producer
+
+
+def _unknown(where: str) -> CommitUnknown:
+    return CommitUnknown(
+        f"Kafka at {where} has not acknowledged the records in {ACKNOWLEDGE_S:g} s: they may be there or not",
+        hint="send them again with the same id",
+    )
+
+
+def _places(request: AppendRequest, partitions: int, *, turn: int) -> list[int]:
+    """The partition of each entry: by its key; without keys one for the request, in turn."""
+    if request.partition is not None:
+        return [request.partition] * len(request.entries)
+    return [
+        turn % partitions if entry.key is None else zlib.crc32(entry.key.encode()) % partitions
+        for entry in request.entries
+    ]
+
+
+def _message(request: AppendRequest, index: int) -> dict[str, Any]:
+    """One record: its key is the request's id unless it has one of its own."""
+    entry = request.entries[index]
+    own_id = request.entry_ids[index] if request.entry_ids is not None else None
+    request_id = own_id if own_id is not None else request.request_id
+    headers = []
+    if request_id is not None:
+        ordinal = index if own_id is None else 0
+        headers = [(REQUEST_ID, request_id.encode()), (ORDINAL, str(ordinal).encode())]
+    key = entry.key if entry.key is not None else request_id
+    return {
+        "timestamp": int(request.timestamp.timestamp() * 1000),
+        "key": None if key is None else key.encode(),
+        "value": entry.value,
+        "headers": headers,
+    }
+
+
+def _named(message: dict[str, Any]) -> dict[str, Any]:
+    """The same as `send` names it."""
+    return {"timestamp_ms" if name == "timestamp" else name: value for name, value in message.items()}
