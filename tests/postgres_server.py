@@ -28,6 +28,8 @@ USER = "postgres"
 PASSWORD = "only-for-tests"
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
+MEMORY = Path("/dev/shm")
+MEMORY_BYTES_MIN = 2 * 2**30
 
 
 class PostgresMissingError(Exception):
@@ -77,7 +79,7 @@ class PostgresServer:
         settings = {"listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": ""}
         settings |= {"max_connections": 200, "logging_collector": "off"}
         if not self.durable:
-            settings |= {"fsync": "off", "full_page_writes": "off"}
+            settings |= {"fsync": "off", "full_page_writes": "off", "max_wal_size": "256MB"}
         flags = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -168,10 +170,18 @@ def _may_run(program: Path, identity: dict[str, Any]) -> bool:
         return False
 
 
+def _memory() -> Path | None:
+    """Where files are kept in memory, if there is enough of it: making a database is then several times quicker."""
+    try:
+        return MEMORY if shutil.disk_usage(MEMORY).free >= MEMORY_BYTES_MIN else None
+    except OSError:
+        return None
+
+
 @contextmanager
 def temporary_server(*, durable: bool = False) -> Iterator[PostgresServer]:
     """A running server in a temporary directory, both gone afterwards."""
-    directory = Path(tempfile.mkdtemp(prefix="millstream-postgres-"))
+    directory = Path(tempfile.mkdtemp(prefix="millstream-postgres-", dir=None if durable else _memory()))
     server = PostgresServer(directory, durable=durable)
     try:
         server.start()

@@ -119,7 +119,7 @@ def open_store(
     database = Database(_conninfo(url), schema=name)
     try:
         crash_points.reach("start.opened")
-        _bring_up_to_date(database, where=_without_password(url))
+        bring_up_to_date(database, where=_without_password(url))
         crash_points.reach("start.migrated")
         store = PostgresStore(database, url=_without_password(url), ambient=ambient)
         try:
@@ -147,8 +147,11 @@ def _without_password(url: str) -> str:
     return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}{at}{place}"))
 
 
-def _bring_up_to_date(database: Database, *, where: str) -> None:
-    """Make the schemas and run the missing migrations, in one transaction that only one process at a time is in."""
+def bring_up_to_date(database: Database, *, where: str) -> None:
+    """Make the schemas and run the missing migrations, in one transaction that only one process at a time is in.
+
+    The store's id is none of it: that is made when a store is first opened.
+    """
     with database.connect() as connection, postgres_errors():
         if check_revision(_revision(connection, database), branch="store", where=where) and check_revision(
             _revision(connection, database, "_log"), branch="log", where=where

@@ -62,7 +62,7 @@ def _connector(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> 
     if backend == "sqlite":
         url = f"sqlite:///{tmp_path / 'store.db'}"
         return lambda: _open("connectors.sqlite.store", url)
-    url = request.getfixturevalue("postgres_url")
+    url = request.getfixturevalue("migrated_postgres_url")
     return lambda: _open("connectors.postgres.store", url)
 
 

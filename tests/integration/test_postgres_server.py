@@ -12,7 +12,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from connectors.postgres.store import open_store
 from tests import postgres_server
+from tests.postgres_databases import PostgresDatabases
 from tests.postgres_server import PostgresServer, installed_binaries, temporary_server
 from tests.shared_server import shared_server
 
@@ -26,6 +28,20 @@ def test_a_test_gets_an_empty_database_of_its_own(postgres_url: str) -> None:
 
 def test_another_test_does_not_see_its_tables(postgres_url: str) -> None:
     test_a_test_gets_an_empty_database_of_its_own(postgres_url)
+
+
+def test_stores_copied_from_one_template_have_ids_of_their_own(postgres_databases: PostgresDatabases) -> None:
+    """The template has tables and no store: what a first opening writes is written in each copy."""
+    ids = set()
+    for project in ("one", "two"):
+        name = postgres_databases.make(migrated=True)
+        with psycopg.connect(postgres_databases.url(name)) as connection:
+            assert connection.execute("select count(*) from public_millstream._ms_meta").fetchone() == (0,)
+        store = open_store(postgres_databases.url(name), project=project, schema="public")
+        ids.add(store.store_id)
+        store.close()
+        postgres_databases.give_back(name)
+    assert len(ids) == 2
 
 
 @pytest.mark.parametrize("mode", ["fast", "immediate", "kill"])
