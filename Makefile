@@ -17,7 +17,7 @@ LOCK := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-fast lint format check-types check-imports check-run check-wheel bench soak lock clean
+.PHONY: help run test test-fast lint format check-types check-imports check-run check-wheel bench soak kafka lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,10 @@ lock: ## resolve the locked requirements again (needs uv)
 	$(LOCK) --extra kafka --extra postgres -o requirements/runtime.txt
 	$(LOCK) --extra kafka --extra postgres --extra examples --group build -c requirements/runtime.txt -o requirements/examples.txt
 	$(LOCK) --extra kafka --extra postgres --extra examples --group dev -c requirements/examples.txt -o requirements/dev.txt
+
+kafka: PORT := 9092
+kafka: $(DEV_STAMP) ## start a Kafka broker for this machine, until Ctrl-C (needs Java 17 and Maven)
+	@PORT=$(PORT) exec $(PY) -m tests.kafka_server run
 
 clean: ## remove the environment, what was built and all caches; the flights project stays
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterator
 from typing import NoReturn
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.kafka_server import KafkaMissingError, libraries
+from tests.kafka_server import KafkaCluster, KafkaMissingError, libraries, temporary_kafka
 from tests.postgres_databases import PostgresDatabases
 from tests.postgres_server import PostgresMissingError, PostgresServer, installed_binaries, temporary_server
 from tests.shared_server import shared_server
@@ -25,7 +26,7 @@ POSTGRES_FIXTURES = {
     "postgres_server_url",
     "postgres_url",
 }
-KAFKA_FIXTURES = {"kafka_bootstrap", "kafka"}
+KAFKA_FIXTURES = {"kafka_bootstrap", "kafka", "kafka_libraries"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -101,13 +102,32 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture(scope="session")
-def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A Kafka broker where topics may be made: KAFKA_BOOTSTRAP, or one for this run."""
-    given = os.environ.get("KAFKA_BOOTSTRAP")
-    if given:
-        return given
+def kafka_libraries() -> None:
+    """Kafka's programs are here: for a test that makes its own cluster by `temporary_kafka`."""
     try:
         libraries()
     except KafkaMissingError as error:
         _missing(error)
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A Kafka broker where topics may be made: MILLSTREAM_TEST_KAFKA or KAFKA_BOOTSTRAP, or one for this run."""
+    given = os.environ.get("MILLSTREAM_TEST_KAFKA") or os.environ.get("KAFKA_BOOTSTRAP")
+    if given:
+        return given
+    request.getfixturevalue("kafka_libraries")
     return _shared(tmp_path_factory, "tests.kafka_server")
+
+
+@pytest.fixture
+def kafka_topic() -> str:
+    """A topic name of this test's alone, and a prefix for what else it makes in a broker that it shares."""
+    return f"t-{uuid.uuid4().hex[:16]}"
+
+
+@pytest.fixture
+def kafka(kafka_libraries: None) -> Iterator[KafkaCluster]:
+    """A broker of this test's own, to be stopped, killed or restarted."""
+    with temporary_kafka() as cluster:
+        yield cluster

@@ -42,6 +42,7 @@ class TcpProxy:
         self._loop = asyncio.new_event_loop()
         self._writers: set[asyncio.StreamWriter] = set()
         self._cut: Cut | None = None
+        self._refusing = False
         self._swallowing: set[asyncio.StreamWriter] = set()
         self._in_transaction: set[asyncio.StreamWriter] = set()
 
@@ -62,6 +63,15 @@ class TcpProxy:
         self._loop.call_soon_threadsafe(cut)
         assert done.wait(START_S)
 
+    def refuse(self) -> None:
+        """Reset every connection, and each new one too, until `restore`."""
+        self._refusing = True
+        self.cut_all()
+
+    def restore(self) -> None:
+        """Let new connections through again."""
+        self._refusing = False
+
     def cut_next(self, when: When) -> Cut:
         """Cut the connection on which a client in a transaction sends something next, once."""
         self._cut = cut = Cut(when)
@@ -69,7 +79,14 @@ class TcpProxy:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        back_reader, back_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+        if self._refusing:
+            writer.transport.abort()
+            return
+        try:
+            back_reader, back_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+        except OSError:
+            writer.transport.abort()  # there is no server: the client sees what it would see of a dead one
+            return
         both = (writer, back_writer)
         self._writers.update(both)
         try:
