@@ -14,6 +14,7 @@ MillstreamError
     ├── StoreRefused         not our file, made by a newer version, another project's: left untouched
     ├── StoreBroken          a failed fsync, a replaced file, a panic: the process ends
     ├── PositionInvalid      the log was restored, recreated or trimmed under a position
+    │   └── PositionLost     retention passed it: what comes next is gone
     ├── NodeFailed           a node's run failed as often as its policy allows
     ├── LeaseHeld            somebody else runs this: names pid and command
     └── UsageError           a wrong name, mode, setting or argument: says what to do
@@ -118,6 +119,12 @@ class PositionInvalid(StopError):
     """A stored position does not fit the topic that it is in."""
 
     code = "position_invalid"
+
+
+class PositionLost(PositionInvalid):
+    """What comes next at the position is gone: retention was faster than this reader."""
+
+    code = "position_lost"
 
 
 class NodeFailed(StopError):

@@ -51,6 +51,9 @@ def _show_verified(found: VerifyShape, *, deep: bool) -> None:
         outputs = ", ".join(dict.fromkeys(f"{each['table']} v{each['version']}" for each in agent["outputs"]))
         rows.append([agent["agent"], inputs or None, took, letters, outputs or None, wrote])
     show_table(("agent", "read", "records", "dead letters", "wrote", "rows"), rows, empty="Nothing has run yet.")
+    for gap in found["gaps"]:
+        place = f"{gap['topic']}/{gap['partition']} from offset {gap['first_offset']} to {gap['next_offset']}"
+        sys.stdout.write(f"gap: {gap['agent']} went on behind {place}, which the log no longer held\n")
     for fault in found["faults"]:
         at = "" if fault["offset"] is None else f" at offset {fault['offset']}"
         sys.stdout.write(f"fault: {fault['agent']}, {fault['topic']}/{fault['partition']}{at}: {fault['problem']}\n")

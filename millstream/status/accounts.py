@@ -43,6 +43,16 @@ def verify_shape(found: Verification) -> VerifyShape:
             for total in found.builds
             if _has_worked(total)
         ],
+        "gaps": [
+            {
+                "agent": gap.agent,
+                "topic": gap.topic,
+                "partition": gap.partition,
+                "first_offset": gap.first_offset,
+                "next_offset": gap.next_offset,
+            }
+            for gap in found.gaps
+        ],
         "faults": [
             {
                 "agent": fault.agent,

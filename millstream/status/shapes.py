@@ -336,12 +336,23 @@ class FaultShape(TypedDict):
     problem: str
 
 
+class GapShape(TypedDict):
+    """Offsets that the log no longer held and `on_gap` let an agent pass."""
+
+    agent: str
+    topic: str
+    partition: int
+    first_offset: int
+    next_offset: int
+
+
 class VerifyShape(TypedDict):
     """The recount of the ledger."""
 
     ok: bool
     checkpoints: int
     agents: list[VerifiedAgentShape]
+    gaps: list[GapShape]
     faults: list[FaultShape]
 
 

@@ -19,7 +19,7 @@ from millstream.worker.node_notes import Trouble
 from millstream.worker.node_work import NodeWork, Spot
 from millstream.worker.sink import Sink, sink_spec
 from nodes.graph.graph import Graph
-from nodes.graph.node import Node, NodeKind
+from nodes.graph.node import Node
 from nodes.python.hosts import HostDied, HostEvent, HostLimits, Hosts, HostSaid
 from nodes.python.job import Job, Setup
 from nodes.python.program import Follow, note_death
@@ -144,7 +144,7 @@ class Dispatch:
         self, work: NodeWork, graph: Graph, *, cut: bool, once: bool, indexes: frozenset[int] | None = None
     ) -> bool:
         """Start a run of the node, by these partitions of its inputs or all; False where no host is free for it now."""
-        if work.node.kind is NodeKind.WEBHOOK:
+        if work.node.is_sink:
             return self._begin_sink(work.node, graph, once=once, indexes=indexes)
         return self._begin_python(work, graph, cut=cut, once=once, indexes=indexes)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from nodes.graph.node import Input, Node, NodeKind
+from nodes.graph.node import Input, Node
 from streams.agents.partitions import partition_counts
 from streams.model.record import Kind
 from streams.store import Store
@@ -45,7 +45,7 @@ def _input(each: Input) -> tuple[str, Kind]:
 
 def is_divided(node: Node) -> bool:
     """Whether the node is owned by partition: table sinks and `@agent` functions without state."""
-    return node.kind is NodeKind.WEBHOOK or (node.agent is not None and not node.uses_state)
+    return node.is_sink or (node.agent is not None and not node.uses_state)
 
 
 def leases_of(store: Store, nodes: Iterable[Node]) -> Iterator[str]:

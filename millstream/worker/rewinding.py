@@ -27,7 +27,7 @@ from streams.history.rebuild import Rebuild, Rebuilding
 from streams.history.rewind import Rewind
 from streams.model.position import Position
 from streams.model.record import Kind, Partition
-from streams.programs.program import ProgramSpec
+from streams.programs.program_spec import ProgramSpec
 from streams.store import Store
 from streams.wait import drive
 
@@ -110,7 +110,7 @@ def _maker(
     project: Project, graph: Graph, store: Store, node: Node, *, ambient: Ambient, worker: str
 ) -> tuple[AgentSpec | ProgramSpec, MakeTask]:
     """What the node is, and what makes a task of it: of the build beside the live one, or of the live one."""
-    if node.kind is NodeKind.WEBHOOK:
+    if node.is_sink:
         return _sink_maker(project, graph, store, node, ambient=ambient, worker=worker)
     if node.agent is not None:
         return _agent_maker(project, graph, store, node, ambient=ambient, worker=worker)

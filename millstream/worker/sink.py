@@ -1,4 +1,4 @@
-"""Table sinks: the agent of a webhook's table, which lands the webhook's topic in it, on a thread of the service."""
+"""Table sinks: the agent that lands a webhook's or a Kafka topic in its table, on a thread of the service."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from streams.wait import drive
 
 
 def sink_spec(node: Node, options: TableOptions, *, records_max: int, interval_s: float) -> AgentSpec:
-    """The agent that lands a webhook's topic. The table has at least as many partitions as the topic."""
+    """The agent that lands a topic. The table has at least as many partitions as the topic."""
     entry = node.webhook
     partitions = max(options.partitions, entry.partitions if entry is not None else 1)
     return AgentSpec(
@@ -29,6 +29,7 @@ def sink_spec(node: Node, options: TableOptions, *, records_max: int, interval_s
         options=replace(options, partitions=partitions),
         records_max=records_max,
         interval_s=interval_s,
+        sources=node.sources,
     )
 
 

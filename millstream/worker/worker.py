@@ -42,7 +42,7 @@ from millstream.worker.run_log import RunLog
 from millstream.worker.tidying import tidy_for_ever
 from nodes.graph.due import Due, Reason, due, next_wake_s
 from nodes.graph.graph import Graph
-from nodes.graph.node import Node, NodeKind
+from nodes.graph.node import Node
 from streams import crash_points
 from streams.ambient import Ambient
 from streams.checkpoint.views import refresh_views, views_behind
@@ -364,7 +364,7 @@ class Worker:
         for node in nodes:
             work = self._work[node.node_id]
             waits = work.not_before_s is not None and now_s < work.not_before_s
-            if node.kind is not NodeKind.WEBHOOK or node.errors or node.node_id in already or waits:
+            if not node.is_sink or node.errors or node.node_id in already or waits:
                 continue
             if not work.running and work.stopped is None:
                 out.append(Due(node.node_id, Reason.DATA))

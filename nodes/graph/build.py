@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from nodes.graph.edges_python import read_python
-from nodes.graph.entries import InputEntry, NodeFileEntry, StoreEntry, WebhookEntry
+from nodes.graph.entries import InputEntry, KafkaEntry, NodeFileEntry, StoreEntry, WebhookEntry
 from nodes.graph.file import GRAPH_FILE, Declared
 from nodes.graph.modules import code_hash, config_hash, imported_files
 from nodes.graph.node import AgentDeclaration, Dataset, Input, Node, NodeKind, Output
@@ -15,6 +15,7 @@ from nodes.graph.problem import Problem, did_you_mean
 from nodes.graph.python_text import AgentText, Opened, PythonText
 from nodes.graph.references import secret_names
 from streams.model.record import Kind
+from streams.model.source import PLAIN, Format, OnGap, SourceOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Draft:
 
     @property
     def tables_written(self) -> tuple[str, ...]:
-        if self.node.webhook is not None or self.node.kind is NodeKind.WEBHOOK:
+        if self.node.is_sink:
             return tuple(output.table for output in self.node.outputs)
         return tuple(self.table_written(opened.name) for opened in self.writes)
 
@@ -67,6 +68,31 @@ def webhook_draft(declared: Declared[WebhookEntry]) -> Draft:
             errors=declared.problems,
         )
     )
+
+
+def kafka_draft(declared: Declared[KafkaEntry]) -> Draft:
+    """A topic on Kafka, with the sink that lands it in the table of its name."""
+    entry = declared.entry
+    name = entry.called if entry is not None else declared.name
+    source = source_options(entry)
+    return Draft(
+        Node(
+            node_id=declared.node_id or name,
+            kind=NodeKind.KAFKA,
+            file=GRAPH_FILE,
+            line=declared.place.line,
+            title=declared.title,
+            inputs=(Input(Dataset(Kind.SOURCE, declared.name), name, source=source),),
+            outputs=(Output(name, name),),
+            code_hash=config_hash({"kafka": declared.name, "format": source.format}),
+            errors=declared.problems,
+        )
+    )
+
+
+def source_options(entry: KafkaEntry | None) -> SourceOptions:
+    """What an entry says of its topic's records."""
+    return SourceOptions(Format(entry.format), OnGap(entry.on_gap)) if entry is not None else PLAIN
 
 
 def python_drafts(declared: Declared[NodeFileEntry], sources: Sources, node_files: frozenset[str]) -> tuple[Draft, ...]:
@@ -207,10 +233,16 @@ def _first_of_each(opened: Iterable[Opened]) -> tuple[Opened, ...]:
     return tuple(first.values())
 
 
-def resolve_names(draft: Draft, tables: frozenset[str], stores: Mapping[str, Declared[StoreEntry]]) -> Node:
-    """The node with its inputs and outputs; `tables` are all names that a store declares or a node writes."""
+def resolve_names(
+    draft: Draft,
+    tables: frozenset[str],
+    stores: Mapping[str, Declared[StoreEntry]],
+    topics: Mapping[str, Declared[KafkaEntry]],
+) -> Node:
+    """The node with its inputs and outputs; `tables` are all names that a store declares or a node writes, `topics`
+    what nodes call those that are on Kafka."""
     node = draft.node
-    if node.kind is NodeKind.WEBHOOK:
+    if node.is_sink:
         return replace(node, errors=(*node.errors, *_store_faults(node.outputs, stores)))
     outputs = tuple(
         Output(draft.table_written(opened.name), opened.name, opened.line, opened.column)
@@ -218,18 +250,29 @@ def resolve_names(draft: Draft, tables: frozenset[str], stores: Mapping[str, Dec
         if opened.opener != "Topic"
     )
     inputs = tuple(
-        Input(
-            dataset=_dataset(_table(draft.inputs or {}, opened), opened.opener, tables),
-            name=opened.name,
-            lookup=lookup or not _triggers(draft, opened),
-            line=opened.line,
-            column=opened.column,
+        _on_kafka(
+            Input(
+                dataset=_dataset(_table(draft.inputs or {}, opened), opened.opener, tables),
+                name=opened.name,
+                lookup=lookup or not _triggers(draft, opened),
+                line=opened.line,
+                column=opened.column,
+            ),
+            topics,
         )
         for lookup, group in ((False, draft.reads), (True, draft.looks_up))
         for opened in group
     )
     problems = (*_store_faults(outputs, stores), *_contradictions(node, outputs, stores))
     return replace(node, inputs=inputs, outputs=outputs, errors=(*node.errors, *problems))
+
+
+def _on_kafka(read: Input, topics: Mapping[str, Declared[KafkaEntry]]) -> Input:
+    """A topic that graph.yml names by what it is called on Kafka."""
+    declared = topics.get(read.dataset.name) if read.dataset.kind is Kind.SOURCE else None
+    if declared is None:
+        return read
+    return replace(read, dataset=Dataset(Kind.SOURCE, declared.name), source=source_options(declared.entry))
 
 
 def _triggers(draft: Draft, opened: Opened) -> bool:

@@ -44,6 +44,14 @@ TableName = Annotated[
 Slug = Annotated[
     str, _matching(r"[a-z][a-z0-9_]{0,51}", "is no slug: lower-case letters, digits and _, a letter first, at most 52")
 ]
+# Kafka's own rule: what may name a directory.
+KafkaTopicName = Annotated[
+    str,
+    _matching(
+        r"(?!\.\.?$)[A-Za-z0-9._-]{1,249}",
+        "is no name of a Kafka topic: letters, digits, ., _ and -, at most 249",
+    ),
+]
 NodeId = Annotated[str, _matching(r"\S+", "is no id: it must be text without spaces")]
 NotEmpty = Annotated[str, StringConstraints(min_length=1)]
 FieldName = NotEmpty
@@ -61,9 +69,11 @@ GRAPH_LATER = (
     "docs",
     "dashboards",
 )
-FUNCTION_FORMS = ("webhook", "node_file")
-FUNCTION_FORMS_LATER = ("kafka", "data_node", "uses", "chart_input")
+FUNCTION_FORMS = ("webhook", "kafka", "node_file")
+FUNCTION_FORMS_LATER = ("data_node", "uses", "chart_input")
 WEBHOOK_LATER = ("respond", "respond_timeout_s", "addresses", "partial", "unreadable", "display")
+KAFKA_LATER = ("display",)
+KAFKA_FORMATS_LATER = ("avro", "protobuf", "json_schema")
 WEBHOOK_LIMITS_LATER = ("rate_per_s",)
 NODE_FILE_LATER = ("chart_input", "config", "display")
 STORE_LATER = ("display",)
@@ -159,6 +169,24 @@ class WebhookEntry(Entry):
         return self.model_dump(
             exclude_unset=True, exclude_none=True, exclude={"id", "title", "shape", "retention_days"}
         )
+
+
+class KafkaEntry(Entry):
+    """`kafka: prod.orders-v2`: a topic that others fill. `as` is what nodes call it.
+
+    It lands in a table only where `stores` declares one of that name.
+    """
+
+    kafka: KafkaTopicName
+    name: TableName | None = Field(default=None, alias="as")
+    id: NodeId | None = None
+    title: str | None = None
+    format: Literal["json", "bytes", "text"] = "json"
+    on_gap: Literal["stop", "earliest", "latest"] = "stop"
+
+    @property
+    def called(self) -> str:
+        return self.name or self.kafka
 
 
 class NodeLimitsEntry(Entry):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Generic, TypeVar
 
@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from nodes.errors import GraphUnreadable
 from nodes.graph import entries
-from nodes.graph.entries import Entry, NodeFileEntry, StoreEntry, WebhookEntry
+from nodes.graph.entries import Entry, KafkaEntry, NodeFileEntry, StoreEntry, WebhookEntry
 from nodes.graph.problem import Problem, did_you_mean, nearest
 from nodes.graph.yaml_text import Path, Place, YamlText, parse_yaml
 from streams.errors import UsageError
@@ -23,6 +23,7 @@ from streams.rows.schema import Schema
 
 GRAPH_FILE = "graph.yml"
 NOT_YET = "is not available yet"
+KNOWN_FORMS = "`webhook:`, `kafka:` or `node_file:`"
 
 E = TypeVar("E", bound=Entry)
 
@@ -31,7 +32,8 @@ E = TypeVar("E", bound=Entry)
 class Declared(Generic[E]):
     """An entry at its place. `entry` is None where it is wrong; then `name` is still what it is called, if it says.
 
-    `name` is a webhook's or a table's name, or a node's file. `node_id` is the id that the entry gives itself.
+    `name` is a webhook's or a table's name, a topic's on Kafka, or a node's file. `node_id` is the id that the entry
+    gives itself.
     """
 
     name: str
@@ -49,6 +51,7 @@ class GraphFile:
     title: str
     slug: str
     webhooks: tuple[Declared[WebhookEntry], ...] = ()
+    kafka: tuple[Declared[KafkaEntry], ...] = ()
     node_files: tuple[Declared[NodeFileEntry], ...] = ()
     stores: tuple[Declared[StoreEntry], ...] = ()
     problems: tuple[Problem, ...] = ()
@@ -70,6 +73,15 @@ def slug_from(directory_name: str) -> str:
     return slug if slug[:1].isalpha() else f"p_{slug}"[:52] if slug else "project"
 
 
+@dataclass(slots=True)
+class _Functions:
+    """The entries of `functions`, by what they are."""
+
+    webhooks: list[Declared[WebhookEntry]] = field(default_factory=list)
+    kafka: list[Declared[KafkaEntry]] = field(default_factory=list)
+    node_files: list[Declared[NodeFileEntry]] = field(default_factory=list)
+
+
 class _Reading:
     """One pass over one file, collecting problems."""
 
@@ -89,20 +101,20 @@ class _Reading:
         title, title_problems = self._value(content, "title", str, directory_name)
         slug, slug_problems = self._value(content, "slug", entries.Slug, slug_from(directory_name))
         problems += [*title_problems, *slug_problems]
-        webhooks: list[Declared[WebhookEntry]] = []
-        node_files: list[Declared[NodeFileEntry]] = []
+        functions = _Functions()
         for path, item in self._items(content, "functions", problems):
-            self._function(path, item, webhooks, node_files, problems)
+            self._function(path, item, functions, problems)
         stores = [self._store(path, item, problems) for path, item in self._items(content, "stores", problems)]
         named_stores = [store for store in stores if store is not None]
-        for declared in (webhooks, node_files, named_stores):
+        for declared in (functions.webhooks, functions.kafka, functions.node_files, named_stores):
             problems += [problem for each in declared for problem in each.problems]
         problems.sort(key=lambda problem: (problem.line or 0, problem.column or 0))
         return GraphFile(
             title=title,
             slug=slug,
-            webhooks=tuple(webhooks),
-            node_files=tuple(node_files),
+            webhooks=tuple(functions.webhooks),
+            kafka=tuple(functions.kafka),
+            node_files=tuple(functions.node_files),
             stores=tuple(named_stores),
             problems=tuple(problems),
         )
@@ -130,22 +142,18 @@ class _Reading:
             else:
                 problems.append(self.problem((key, index), f"an entry of `{key}` must be keys and values"))
 
-    def _function(
-        self,
-        path: Path,
-        item: Mapping[Any, Any],
-        webhooks: list[Declared[WebhookEntry]],
-        node_files: list[Declared[NodeFileEntry]],
-        problems: list[Problem],
-    ) -> None:
+    def _function(self, path: Path, item: Mapping[Any, Any], functions: _Functions, problems: list[Problem]) -> None:
         forms = [form for form in entries.FUNCTION_FORMS if form in item]
         later = [form for form in entries.FUNCTION_FORMS_LATER if form in item]
         if len(forms) > 1:
-            problems.append(self.problem(path, "an entry is either `webhook` or `node_file`, not both"))
+            found = " and ".join(f"`{form}`" for form in forms)
+            problems.append(self.problem(path, f"an entry is one thing, not {found} at once"))
         elif "webhook" in forms:
-            webhooks.append(self._webhook(path, item))
+            functions.webhooks.append(self._webhook(path, item))
+        elif "kafka" in forms:
+            functions.kafka.append(self._kafka(path, item))
         elif "node_file" in forms:
-            node_files.append(self._node_file(path, item))
+            functions.node_files.append(self._node_file(path, item))
         elif later:
             problems.append(self.problem((*path, later[0]), f"`{later[0]}` {NOT_YET}"))
         else:
@@ -154,7 +162,7 @@ class _Reading:
                 (f"; `{key}` is not one, did you mean `{near}`?" for key in item if (near := nearest(str(key), known))),
                 "",
             )
-            problems.append(self.problem(path, f"an entry of `functions` needs `webhook:` or `node_file:`{guess}"))
+            problems.append(self.problem(path, f"an entry of `functions` needs {KNOWN_FORMS}{guess}"))
 
     def _webhook(self, path: Path, item: Mapping[Any, Any]) -> Declared[WebhookEntry]:
         problems = self._unknown_keys(
@@ -173,6 +181,14 @@ class _Reading:
             del content["shape"]
         problems += self._auth(content, path)
         return self._declared(WebhookEntry, path, content, "webhook", problems)
+
+    def _kafka(self, path: Path, item: Mapping[Any, Any]) -> Declared[KafkaEntry]:
+        known = _keys(KafkaEntry)
+        problems = self._unknown_keys(item, path, known=known, later=entries.KAFKA_LATER, where="a Kafka topic")
+        content = self._known(item, known)
+        if content.get("format") in entries.KAFKA_FORMATS_LATER:
+            problems.append(self.problem((*path, "format"), f"`format: {content.pop('format')}` {NOT_YET}"))
+        return self._declared(KafkaEntry, path, content, "kafka", problems)
 
     def _auth(self, content: dict[str, Any], path: Path) -> list[Problem]:
         """The scheme is looked at by name, since an unknown one must not be passed over."""
@@ -259,12 +275,12 @@ class _Reading:
     def _types(self, schema: object, path: Path) -> list[Problem]:
         """Each type alone, so that the problem stands at its field."""
         problems: list[Problem] = []
-        for field, text in schema.items() if isinstance(schema, dict) else ():
-            if isinstance(field, str) and isinstance(text, str):
+        for name, text in schema.items() if isinstance(schema, dict) else ():
+            if isinstance(name, str) and isinstance(text, str):
                 try:
-                    Schema.declared({field: text})
+                    Schema.declared({name: text})
                 except UsageError as error:
-                    problems.append(self.problem((*path, "schema", field), f"{error.message}; {error.hint}"))
+                    problems.append(self.problem((*path, "schema", name), f"{error.message}; {error.hint}"))
         return problems
 
     def _part(
@@ -287,7 +303,7 @@ class _Reading:
         except ValidationError as error:
             problems += self._invalid(error, path)
         return Declared(
-            name=str(content[name_key]),
+            name=str(content.get(name_key, "")),
             node_id=content["id"] if isinstance(content.get("id"), str) and content["id"] else None,
             title=content["title"] if isinstance(content.get("title"), str) else None,
             entry=None if problems else entry,
@@ -336,7 +352,7 @@ class _Reading:
 
 
 def _keys(model: type[Entry]) -> tuple[str, ...]:
-    return tuple(field.alias or name for name, field in model.model_fields.items())
+    return tuple(info.alias or name for name, info in model.model_fields.items())
 
 
 def _is_branch_name(part: str | int) -> bool:

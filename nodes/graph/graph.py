@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from nodes.graph.build import Draft, Sources, python_drafts, resolve_names, webhook_draft
-from nodes.graph.entries import NodeFileEntry, StoreEntry
+from nodes.graph.build import Draft, Sources, kafka_draft, python_drafts, resolve_names, webhook_draft
+from nodes.graph.entries import KafkaEntry, NodeFileEntry, StoreEntry
 from nodes.graph.file import GRAPH_FILE, Declared, GraphFile, parse_graph_file, slug_from
 from nodes.graph.names import resolve
 from nodes.graph.node import Dataset, Edge, Node, NodeKind, TableNode, TopicNode
@@ -94,10 +94,12 @@ def assemble(file: GraphFile, sources: Sources) -> Graph:
     """The graph that a read graph.yml and the texts of the project's python files make."""
     problems = list(file.problems)
     stores = _unique_stores(file, problems)
-    drafts = _unique_nodes(_drafts(file, sources), problems)
+    topics_on_kafka = _unique_topics(file, problems)
+    drafts = _unique_nodes(_drafts(file, sources, topics_on_kafka, stores), problems)
     written = {table for draft in drafts for table in draft.tables_written}
     tables = frozenset(written | stores.keys())
-    nodes = _without_cycles([_with_reference_faults(resolve_names(draft, tables, stores)) for draft in drafts])
+    resolved = [resolve_names(draft, tables, stores, topics_on_kafka) for draft in drafts]
+    nodes = _without_cycles([_with_reference_faults(node) for node in resolved])
     nodes = _in_order(nodes)
     taken = {node.node_id for node in nodes}
     table_nodes = tuple(_table_node(name, stores.get(name), taken, problems) for name in _tables_met(nodes, stores))
@@ -129,10 +131,18 @@ def _with_scripts(file: GraphFile, scripts: Sequence[str]) -> GraphFile:
     return replace(file, node_files=(*file.node_files, *added))
 
 
-def _drafts(file: GraphFile, sources: Sources) -> Iterator[Draft]:
+def _drafts(
+    file: GraphFile,
+    sources: Sources,
+    topics: Mapping[str, Declared[KafkaEntry]],
+    stores: Mapping[str, Declared[StoreEntry]],
+) -> Iterator[Draft]:
     node_files = frozenset(str(PurePosixPath(declared.name)) for declared in file.node_files)
     for webhook in file.webhooks:
         yield webhook_draft(webhook)
+    for name, topic in topics.items():
+        if name in stores or topic.problems:
+            yield kafka_draft(topic)
     for node_file in file.node_files:
         yield from python_drafts(node_file, sources, node_files)
 
@@ -149,11 +159,11 @@ def _unique_nodes(drafts: Iterable[Draft], problems: list[Problem]) -> list[Draf
             message = f"the id `{node.node_id}` is taken by {place}; give this entry an `id` of its own"
             problems.append(Problem(node.file, message, node.line))
             continue
-        if node.kind is NodeKind.WEBHOOK:
+        if node.is_sink:
             name = node.outputs[0].table
             if name in landed:
                 problems.append(
-                    Problem(node.file, f"the webhook `{name}` stands at line {landed[name].line} too", node.line)
+                    Problem(node.file, f"the {node.kind} `{name}` stands at line {landed[name].line} too", node.line)
                 )
                 continue
             landed[name] = node
@@ -171,6 +181,19 @@ def _unique_stores(file: GraphFile, problems: list[Problem]) -> dict[str, Declar
         else:
             stores[store.name] = store
     return stores
+
+
+def _unique_topics(file: GraphFile, problems: list[Problem]) -> dict[str, Declared[KafkaEntry]]:
+    """The topics on Kafka by what nodes call them."""
+    topics: dict[str, Declared[KafkaEntry]] = {}
+    for topic in file.kafka:
+        name = topic.entry.called if topic.entry is not None else topic.name
+        if name in topics:
+            message = f"a Kafka topic called `{name}` stands at line {topics[name].place.line} too: say `as: another`"
+            problems.append(Problem(GRAPH_FILE, message, topic.place.line, topic.place.column))
+        else:
+            topics[name] = topic
+    return topics
 
 
 def _with_reference_faults(node: Node) -> Node:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from nodes.errors import NodeAmbiguous, NodeUnknown
-from nodes.graph.node import Node, NodeKind
+from nodes.graph.node import Node
 from nodes.graph.problem import did_you_mean
 
 
@@ -39,7 +39,7 @@ def _meanings(name: str, nodes: Sequence[Node]) -> Iterator[tuple[Node, ...]]:
     file = name.removesuffix(".py")
     by_file: dict[str, list[Node]] = {}
     for node in nodes:
-        if node.kind is NodeKind.WEBHOOK:
+        if node.is_sink:
             if node.outputs[0].table == name:
                 yield (node,)
             continue

@@ -10,12 +10,14 @@ from typing import Any, Literal
 from nodes.graph.entries import NodeLimitsEntry, StoreEntry, WebhookEntry
 from nodes.graph.problem import Problem
 from streams.model.record import Kind
+from streams.model.source import PLAIN, SourceOptions
 
 
 class NodeKind(enum.StrEnum):
-    """WEBHOOK and PYTHON run; TABLE and TOPIC hold records between them."""
+    """WEBHOOK, KAFKA and PYTHON run; TABLE and TOPIC hold records between them."""
 
     WEBHOOK = "webhook"
+    KAFKA = "kafka"
     PYTHON = "python"
     TABLE = "table"
     TOPIC = "topic"
@@ -36,13 +38,15 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """A dataset that a node reads. `lookup`: its new records make nothing due. `name` is what the text calls it."""
+    """A dataset that a node reads. `lookup`: its new records make nothing due. `name` is what the text calls it.
+    `source` is what graph.yml says of a topic on Kafka."""
 
     dataset: Dataset
     name: str
     lookup: bool = False
     line: int | None = None
     column: int | None = None
+    source: SourceOptions = PLAIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,7 @@ class AgentDeclaration:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A unit of work: a webhook with the sink of its table, a program, or one `@agent` function.
+    """A unit of work: a webhook or a Kafka topic with the sink of its table, a program, or one `@agent` function.
 
     `file` is relative to the project (graph.yml for a webhook); `line` is where the node stands in it. `agent` is None
     for a program. `parameters` may hold `${{ secret }}`. `secrets` are the names of those that it may see. `never_cut`:
@@ -96,6 +100,16 @@ class Node:
     secrets: tuple[str, ...] = ()
     code_hash: str = ""
     errors: tuple[Problem, ...] = ()
+
+    @property
+    def is_sink(self) -> bool:
+        """Whether all it runs is the landing of a topic in the table of its name."""
+        return self.kind in {NodeKind.WEBHOOK, NodeKind.KAFKA}
+
+    @property
+    def sources(self) -> dict[str, SourceOptions]:
+        """What is said of the topics that it reads."""
+        return {each.dataset.name: each.source for each in self.inputs if each.dataset.kind is Kind.SOURCE}
 
     @property
     def path(self) -> str:

@@ -91,6 +91,7 @@ def _shown(dataset: Dataset) -> str:
 
 _DOT_SHAPES = {
     NodeKind.WEBHOOK: "cds",
+    NodeKind.KAFKA: "cds",
     NodeKind.PYTHON: "box",
     NodeKind.TABLE: "cylinder",
     NodeKind.TOPIC: "parallelogram",
@@ -116,6 +117,7 @@ def _quoted(text: str) -> str:
 
 _MERMAID_SHAPES = {
     NodeKind.WEBHOOK: ("([", "])"),
+    NodeKind.KAFKA: ("([", "])"),
     NodeKind.PYTHON: ("[", "]"),
     NodeKind.TABLE: ("[(", ")]"),
     NodeKind.TOPIC: ("[/", "/]"),

@@ -17,8 +17,9 @@ from streams.model.record import Kind
 def warnings_of(file: GraphFile, sources: Sources, nodes: Sequence[Node], tables: frozenset[str]) -> Iterator[Problem]:
     """Every warning; `tables` are the names that a store declares or a node writes."""
     filled = {node.outputs[0].table for node in nodes if node.kind is NodeKind.WEBHOOK}
+    filled |= {declared.name for declared in file.kafka}
     for node in nodes:
-        if node.kind is not NodeKind.WEBHOOK:
+        if not node.is_sink:
             yield from _unfilled_inputs(node, tables, filled)
     yield from _unused_ports(file, nodes)
     yield from _unlisted_files(file, sources)

@@ -172,6 +172,7 @@ def agent_spec(
         records_max=asked.records_max or records_max,
         interval_s=asked.wait_max_s if asked.wait_max_s is not None else interval_s,
         on_new_version=asked.on_new_version,
+        sources=node.sources,
     )
 
 

@@ -8,7 +8,7 @@ from nodes.graph.node import Node
 from streams.decisions.retry import FailurePolicy, OnError
 from streams.model.record import Kind
 from streams.model.table_version import TableOptions
-from streams.programs.program import ProgramSpec
+from streams.programs.program_spec import ProgramSpec
 
 
 def policy_of(node: Node) -> FailurePolicy:
@@ -44,4 +44,5 @@ def program_spec(
         time_limit_s=float(node.limits.time_s),
         cut=cut,
         whole=node.never_cut,
+        sources=node.sources,
     )

@@ -35,6 +35,7 @@ from streams.model.ledger import Cause
 from streams.model.position import Build, Owner, Position
 from streams.model.record import Kind, Partition
 from streams.model.run import RunStatus
+from streams.model.source import SourceOptions
 from streams.model.table_version import TableOptions
 from streams.rows.rows import Rows
 from streams.store import Store, Transaction
@@ -43,7 +44,8 @@ from streams.wait import Stopped, Task, Wait
 
 @dataclass(frozen=True, slots=True)
 class AgentSpec:
-    """What an agent reads, what it writes, and how. `inputs` says which sequence each name means."""
+    """What an agent reads, what it writes, and how. `inputs` says which sequence each name means, `sources` what is
+    said of topics among them."""
 
     name: str
     inputs: tuple[tuple[str, Kind], ...]
@@ -55,6 +57,7 @@ class AgentSpec:
     records_max: int = 10_000
     interval_s: float = 0.1
     on_new_version: str = "read"
+    sources: Mapping[str, SourceOptions] = field(default_factory=dict)
 
     @property
     def upserts(self) -> bool:
@@ -117,7 +120,7 @@ class Agent:
         self._build = rebuild.build if rebuild is not None else Build(spec.name)
         self._owner: Owner | None = None
         self._positions: dict[Partition, Position] = {}
-        self._feed = Feed(store, self._build, on_new_version=spec.on_new_version)
+        self._feed = self._make_feed()
         self._ids: dict[Partition, RecordIds] = {}
         self._history = FailureHistory()
         self._trouble = 0
@@ -234,9 +237,13 @@ class Agent:
                 raise StoreUnavailable(f"{build} was replaced by a rewind as it was claimed", hint="it is tried again")
             crash_points.reach("start.claiming")
         self._build, self._owner = build, owner
-        self._feed = Feed(self._store, self._build, on_new_version=self.spec.on_new_version)
+        self._feed = self._make_feed()
         self._positions = {position.partition: position for position in claimed}
         crash_points.reach("start.claimed")
+
+    def _make_feed(self) -> Feed:
+        spec = self.spec
+        return Feed(self._store, self._build, on_new_version=spec.on_new_version, sources=spec.sources)
 
     def _reread(self) -> None:
         """Go on from what is stored. Raises Fenced where somebody else has taken over meanwhile."""
@@ -380,6 +387,7 @@ class Agent:
             moves=(move,),
             checkpoint_number=owner.checkpoint_number if self.spec.whole else None,
             segment=owner.segment,
+            cause=batch.cause,
             state=self._state_changes() if applied else {},
             dead_letters=tuple(letters),
             effects=self._effects(batch, done),

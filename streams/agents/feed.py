@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from streams.errors import PositionInvalid, RecordRejected
+from streams.agents.decoding import DECODERS, Decode, decode_json
+from streams.errors import PositionInvalid, PositionLost
 from streams.log import LogRecord
 from streams.model.dead_letter import DeadLetter
+from streams.model.ledger import Cause
 from streams.model.position import Build, Move, Position
 from streams.model.record import Kind, Partition, Record
+from streams.model.source import PLAIN, OnGap, SourceOptions
 from streams.model.table_version import Sequencer, StoredRows, VersionInfo, VersionState
 from streams.rows.rows import decode_plan
 from streams.store import Store, Transaction
@@ -27,13 +30,16 @@ if TYPE_CHECKING:
 class Batch:
     """Records in offset order, and the positions before and after them.
 
-    `after` may lie past the last record (holes left by upserts) and may move with no records at all.
+    `after` may lie past the last record (holes left by upserts) and may move with no records at all. `decode` makes
+    fields of a record of the log. `cause` GAP: what lies between `before` and `after` is gone.
     """
 
     before: Position
     after: Position
     log_records: Sequence[LogRecord] = ()
     rows: StoredRows | None = None
+    decode: Decode = decode_json
+    cause: Cause = Cause.CHECKPOINT
 
     def __len__(self) -> int:
         return len(self.rows.offsets) if self.rows is not None else len(self.log_records)
@@ -62,7 +68,7 @@ class Batch:
         if self.rows is not None:
             decode = decode_plan(self.rows.schema)
             return [decode(values) for values in self.rows.values[start:stop]]
-        return [_object(record) for record in self.log_records[start:stop]]
+        return [self.decode(record) for record in self.log_records[start:stop]]
 
     def records(self, start: int, stop: int) -> list[Record]:
         """The same with their places. Raises RecordRejected."""
@@ -81,7 +87,7 @@ class Batch:
                 )
             ]
         return [
-            at(_object(record), partition, record.offset, timestamp=record.timestamp, key=record.key)
+            at(self.decode(record), partition, record.offset, timestamp=record.timestamp, key=record.key)
             for record in self.log_records[start:stop]
         ]
 
@@ -108,24 +114,20 @@ class Batch:
         return Move(self.position(start), self.position(stop), records=stop - start)
 
 
-def _object(record: LogRecord) -> dict[str, object]:
-    try:
-        value = orjson.loads(record.value)
-    except orjson.JSONDecodeError as exc:
-        raise RecordRejected(
-            f"the record at offset {record.offset} is not JSON: {exc}", hint="look at it with `millstream dead-letters`"
-        ) from exc
-    if not isinstance(value, dict):
-        raise RecordRejected(f"the record at offset {record.offset} is a JSON {type(value).__name__}, not an object")
-    return value
-
-
 class Feed:
     """Reads a build's inputs from a store and its log. Holds no lock and no transaction between two calls."""
 
-    def __init__(self, store: Store, build: Build, *, on_new_version: str = "read") -> None:
+    def __init__(
+        self,
+        store: Store,
+        build: Build,
+        *,
+        on_new_version: str = "read",
+        sources: Mapping[str, SourceOptions] | None = None,
+    ) -> None:
         self._store = store
         self._build = build
+        self._sources = sources or {}
         self._skip_new = on_new_version == "skip"
         self._checked: set[Partition] = set()  # topics that are those that the positions were made in
 
@@ -187,15 +189,35 @@ class Feed:
             return Batch(position, position)
         found = self._store.log.read(partition, first, records_max=wanted, below=below, reader=str(self._build))
         if found.first_offset != first:
-            self._check_source(position)
-            raise _gap(position, found.first_offset)
+            return self._pass_gap(position, found.first_offset)
         if found.next_offset == first:
             self._check_source(position)
             return Batch(position, position)
         records, following = found.records, found.next_offset
         if below is not None and following > below:
             records, following = [record for record in records if record.offset < below], below
-        return Batch(position, replace(position, next_offset=following), log_records=records)
+        after = replace(position, next_offset=following)
+        return Batch(position, after, log_records=records, decode=self.decode(partition))
+
+    def decode(self, partition: Partition) -> Decode:
+        """What makes fields of a topic's records."""
+        return DECODERS[self._sources.get(partition.topic, PLAIN).format]
+
+    def _pass_gap(self, position: Position, first: int) -> Batch:
+        """Go on behind records that are gone, if the topic's policy is that. Raises PositionInvalid."""
+        on_gap = self._sources.get(position.partition.topic, PLAIN).on_gap
+        try:
+            self._check_source(position)
+        except PositionLost:
+            if on_gap is OnGap.STOP:
+                raise
+        else:
+            if on_gap is OnGap.STOP:
+                raise _gap(position, first)
+        following = first
+        if on_gap is OnGap.LATEST:
+            following = max(first, self.end_offset(position))
+        return Batch(position, replace(position, next_offset=following), cause=Cause.GAP)
 
     def _check_source(self, position: Position) -> None:
         partition = position.partition
@@ -312,7 +334,9 @@ def letter_batch(feed: Feed, letter: DeadLetter) -> Batch:
             if len(batch):
                 return batch
     record = LogRecord(letter.offset, letter.timestamp, letter.key, letter.value)
-    return Batch(at, replace(at, next_offset=letter.offset + 1), log_records=(record,))
+    after = replace(at, next_offset=letter.offset + 1)
+    decode = feed.decode(letter.partition) if letter.partition.kind is Kind.SOURCE else decode_json
+    return Batch(at, after, log_records=(record,), decode=decode)
 
 
 def _readable(version: VersionInfo) -> bool:
@@ -326,9 +350,10 @@ def _sequencer(tx: Transaction, partition: Partition, version: int) -> Sequencer
     return None
 
 
-def _gap(position: Position, first: int) -> PositionInvalid:
+def _gap(position: Position, first: int) -> PositionLost:
     missing = first - position.next_offset
-    return PositionInvalid(
+    return PositionLost(
         f"{missing} records of {position.partition} from offset {position.next_offset} are gone before they were read",
-        hint="retention passed this reader; `millstream rewind NODE --to earliest --drop-older` begins at what is kept",
+        hint="retention passed this reader; `on_gap: earliest` at the topic in graph.yml goes on at what is kept, "
+        "`millstream rewind NODE --to earliest --drop-older` builds anew from it",
     )

@@ -26,7 +26,7 @@ from streams.model.ledger import Cause, LedgerEntry, OutputRange
 from streams.model.position import Build, Move, Position
 from streams.model.record import Kind, Partition
 from streams.model.table_version import TableInfo, VersionInfo, VersionState
-from streams.programs.program import ProgramSpec
+from streams.programs.program_spec import ProgramSpec
 from streams.rows.rows import Rows, decode_plan
 from streams.store import Store, Transaction
 from streams.wait import Task, Wait

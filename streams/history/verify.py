@@ -33,6 +33,17 @@ class Fault:
     problem: str
 
 
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Offsets that a build went on behind because the log no longer held them: `on_gap` of its topic says so."""
+
+    agent: str
+    topic: str
+    partition: int
+    first_offset: int
+    next_offset: int
+
+
 @dataclass(slots=True)
 class InputTotal:
     """What one build has consumed of one partition, over all its segments."""
@@ -69,11 +80,12 @@ class BuildTotal:
 
 @dataclass(slots=True)
 class Verification:
-    """`checkpoints` counts ledger entries; `ok` is that there are no faults."""
+    """`checkpoints` counts ledger entries; `ok` is that there are no faults. Gaps are losses that were allowed."""
 
     checkpoints: int = 0
     builds: list[BuildTotal] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    gaps: list[Gap] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -145,6 +157,9 @@ class _Audit:
         known.duplicates += consumed.duplicates
         if consumed.next_offset < consumed.first_offset:
             self._fault(total.build, partition, consumed.first_offset, "a range ends before it begins")
+        if entry.cause is Cause.GAP:
+            place = (partition.topic, partition.index, consumed.first_offset, consumed.next_offset)
+            self.found.gaps.append(Gap(str(total.build), *place))
         if entry.cause not in BREAKS:
             _extend(known.stretches, consumed)
 

@@ -15,7 +15,8 @@ from streams.model.position import Build
 from streams.model.run import RunStatus
 from streams.programs.hand import Place
 from streams.programs.intake import Intake
-from streams.programs.program import ProgramRun, ProgramSpec
+from streams.programs.program import ProgramRun
+from streams.programs.program_spec import ProgramSpec
 from streams.programs.run_budget import Next, RunBudget, keep_budget, read_budget
 from streams.store import Store, Transaction
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from streams import crash_points
@@ -23,7 +23,6 @@ from streams.ambient import Ambient
 from streams.checkpoint.checkpoint import Checkpoint, Committed, commit
 from streams.checkpoint.output import Effect, write_hidden
 from streams.checkpoint.tables import active_version, begin_version, ensure_table, merged_options
-from streams.decisions.retry import FailurePolicy
 from streams.errors import CommitUnknown, Fenced, StoreUnavailable, UsageError
 from streams.history.rebuild import Rebuild
 from streams.model.dead_letter import DeadLetter, DeadLetterState
@@ -31,6 +30,7 @@ from streams.model.ledger import Cause
 from streams.model.position import Build, Owner, Position
 from streams.model.record import Kind, Partition
 from streams.model.run import Run, RunStatus
+from streams.model.source import OnGap
 from streams.model.table_version import SequencerKey, TableOptions, VersionInfo, VersionState
 from streams.programs.hand import Hand
 from streams.programs.intake import Cut, Intake, Retried
@@ -38,6 +38,7 @@ from streams.programs.ordered_feed import OrderedFeed
 from streams.programs.pending import Key, PendingTable
 from streams.programs.place import Place
 from streams.programs.preview import as_if_committed
+from streams.programs.program_spec import ProgramSpec
 from streams.programs.run_budget import RunBudget, keep_budget, read_budget
 from streams.programs.spill import SpillFile
 from streams.programs.window import Pin, Window
@@ -46,29 +47,6 @@ from streams.store import Store, Transaction
 from streams.user.node_state import NodeState
 
 TIME_SHARE = 0.8  # of its time limit, after which a run should end
-
-
-@dataclass(frozen=True, slots=True)
-class ProgramSpec:
-    """What a program is. `inputs` and `writes` are what its text names, pinned when a run begins.
-
-    `names` says what a name in the text means, where it is not the table or topic of that name. `options` are declared
-    for the tables it writes. `cut`: a run made due by data, which the engine may end early; `whole`: its text begins
-    versions or moves positions, so it is never cut but for its time limit.
-    """
-
-    name: str
-    code_hash: str
-    inputs: tuple[tuple[str, Kind], ...] = ()
-    writes: tuple[str, ...] = ()
-    names: Mapping[tuple[str, Kind], str] = field(default_factory=dict)
-    options: Mapping[str, TableOptions] = field(default_factory=dict)
-    policy: FailurePolicy = field(default_factory=FailurePolicy)
-    records_max: int = 10_000
-    run_cut_s: float = 10.0
-    time_limit_s: float = 600.0
-    cut: bool = True
-    whole: bool = False
 
 
 class ProgramState(enum.Enum):
@@ -410,7 +388,8 @@ class ProgramRun:
     def _open_intake(self, name: str, kind: Kind, order_by: str | None, on_new_version: str, start: object) -> Intake:
         pin = self.pin(name, kind)
         if order_by is None:
-            feed = Feed(self.store, self.build, on_new_version=on_new_version)
+            sources = {each: replace(said, on_gap=OnGap.STOP) for each, said in self.spec.sources.items()}
+            feed = Feed(self.store, self.build, on_new_version=on_new_version, sources=sources)
         else:
             feed = OrderedFeed(self.store, self.build, order_by, on_new_version=on_new_version)
             self._ordered[name, kind] = feed

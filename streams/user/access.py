@@ -11,7 +11,8 @@ from streams.checkpoint.tables import active_version
 from streams.errors import Fenced, UsageError
 from streams.model.run import RunStatus
 from streams.model.table_version import VersionInfo
-from streams.programs.program import ProgramRun, ProgramSpec
+from streams.programs.program import ProgramRun
+from streams.programs.program_spec import ProgramSpec
 from streams.store import Store, Transaction
 
 NAMES_MAX = 1000  # more writers at once than one name is given for

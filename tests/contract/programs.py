@@ -13,7 +13,8 @@ from streams.model.position import Build
 from streams.model.record import Kind
 from streams.model.run import Run, RunStatus
 from streams.model.table_version import TableOptions
-from streams.programs.program import ProgramRun, ProgramSpec
+from streams.programs.program import ProgramRun
+from streams.programs.program_spec import ProgramSpec
 from streams.rows.rows import Rows
 from streams.store import Store
 from streams.user.current import Scope, entered

@@ -19,7 +19,8 @@ from streams.model.table_version import VersionState
 from streams.programs import pending as pending_module
 from streams.programs.failed_run import FailedRun, book_failure
 from streams.programs.hand import Hand
-from streams.programs.program import ProgramRun, ProgramSpec
+from streams.programs.program import ProgramRun
+from streams.programs.program_spec import ProgramSpec
 from streams.programs.run_budget import Next, read_budget
 from streams.store import Store
 from streams.testing.manual_ambient import ManualAmbient

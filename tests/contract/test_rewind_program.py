@@ -19,7 +19,8 @@ from streams.model.run import RunStatus
 from streams.model.table_version import VersionState
 from streams.programs.failed_run import FailedRun, book_failure
 from streams.programs.hand import Hand
-from streams.programs.program import ProgramRun, ProgramSpec
+from streams.programs.program import ProgramRun
+from streams.programs.program_spec import ProgramSpec
 from streams.store import Store
 from streams.testing.manual_ambient import ManualAmbient
 from streams.user.current import Scope, entered

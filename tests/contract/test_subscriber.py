@@ -18,7 +18,8 @@ from streams.model.position import Build, Position
 from streams.model.record import Kind, Partition
 from streams.model.run import RunStatus
 from streams.model.table_version import TableOptions
-from streams.programs.program import ProgramRun, ProgramSpec
+from streams.programs.program import ProgramRun
+from streams.programs.program_spec import ProgramSpec
 from streams.store import Store
 from streams.testing.manual_ambient import ManualAmbient
 from streams.user.access import RunAccess

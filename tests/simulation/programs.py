@@ -11,7 +11,8 @@ from streams.model.record import Kind
 from streams.model.run import RunStatus
 from streams.programs.failed_run import FailedRun, book_failure
 from streams.programs.hand import Hand
-from streams.programs.program import ProgramRun, ProgramSpec
+from streams.programs.program import ProgramRun
+from streams.programs.program_spec import ProgramSpec
 from streams.store import Store
 from streams.user.access import RunAccess
 from streams.user.stream import Stream

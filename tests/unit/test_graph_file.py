@@ -141,6 +141,17 @@ def test_parameters_is_accepted_for_parameter_values_but_not_beside_it() -> None
     assert only_problem(both) == "graph.yml:3:5: give `parameter_values` or `parameters`, not both"
 
 
+def test_a_topic_on_kafka_has_a_name_here_and_rules_for_its_records() -> None:
+    file = parse(
+        "functions:\n  - {kafka: prod.orders-v2, as: orders, format: text, on_gap: earliest}\n  - kafka: plain\n"
+    )
+    first, second = (declared.entry for declared in file.kafka)
+    assert first is not None
+    assert second is not None
+    assert (first.kafka, first.called, first.format, first.on_gap) == ("prod.orders-v2", "orders", "text", "earliest")
+    assert (second.called, second.format, second.on_gap) == ("plain", "json", "stop")
+
+
 @pytest.mark.parametrize("key", entries.GRAPH_LATER)
 def test_keys_of_the_format_that_are_not_built_say_so(key: str) -> None:
     assert only_problem(f"title: x\n{key}: [1]\n") == f"graph.yml:2:1: `{key}` is not available yet"
@@ -149,7 +160,7 @@ def test_keys_of_the_format_that_are_not_built_say_so(key: str) -> None:
 @pytest.mark.parametrize(
     ("entry", "words"),
     [
-        ("kafka: prod.orders", "`kafka` is not available yet"),
+        ("{kafka: prod.orders, format: avro}", "`format: avro` is not available yet"),
         ("data_node: flights.nodes:Hourly", "`data_node` is not available yet"),
         ("uses: acme/geocode@v2", "`uses` is not available yet"),
         ("node_file: a.sql", "a node in a `.sql` file is not available yet"),
@@ -190,7 +201,7 @@ def test_a_schema_by_name_says_not_yet() -> None:
         ),
         (
             "functions:\n  - web_hook: x\n",
-            "graph.yml:2:5: an entry of `functions` needs `webhook:` or `node_file:`; `web_hook` is not one, "
+            "graph.yml:2:5: an entry of `functions` needs `webhook:`, `kafka:` or `node_file:`; `web_hook` is not one, "
             "did you mean `webhook`?",
         ),
         ("title: No\n", "graph.yml:1:1: `title`: must be text, not False: put it in quotes"),
@@ -227,7 +238,10 @@ def test_a_schema_by_name_says_not_yet() -> None:
         ("functions:\n  - node_file: ../a.py\n", "`../a.py` must be a path inside the project"),
         ("functions:\n  - node_file: /etc/a.py\n", "`/etc/a.py` must be a path inside the project"),
         ("functions:\n  - node_file: a.txt\n", "`a.txt` is no node: its name must end in .py"),
-        ("functions:\n  - {webhook: a, node_file: b.py}\n", "either `webhook` or `node_file`, not both"),
+        (
+            "functions:\n  - {webhook: a, node_file: b.py}\n",
+            "an entry is one thing, not `webhook` and `node_file` at once",
+        ),
         ("functions: {webhook: a}\n", "`functions` must be a list: begin each entry with `- `"),
         ("functions:\n  - leads\n", "an entry of `functions` must be keys and values"),
         ("stores:\n  - tabel: x\n", "an entry of `stores` needs `table:` and a name"),

@@ -1,0 +1,51 @@
+"""From a record of the log to the fields that a user sees. What cannot be read is refused: it is a dead letter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import orjson
+
+from streams.errors import RecordRejected
+from streams.log import LogRecord
+from streams.model.source import Format
+
+VALUE = "value"  # the field of a record that has no fields of its own
+
+Decode = Callable[[LogRecord], dict[str, object]]
+
+
+def decode_json(record: LogRecord) -> dict[str, object]:
+    """Raises RecordRejected at one that is no JSON object."""
+    try:
+        value = orjson.loads(record.value)
+    except orjson.JSONDecodeError as exc:
+        problem = f"is not JSON: {exc}" if record.value else "is empty, or a tombstone: there is no JSON in it"
+        raise RecordRejected(
+            f"the record at offset {record.offset} {problem}", hint="look at it with `millstream dead-letters`"
+        ) from exc
+    if not isinstance(value, dict):
+        raise RecordRejected(f"the record at offset {record.offset} is a JSON {type(value).__name__}, not an object")
+    return value
+
+
+def decode_text(record: LogRecord) -> dict[str, object]:
+    """Raises RecordRejected at one that is not UTF-8."""
+    try:
+        return {VALUE: record.value.decode()}
+    except UnicodeDecodeError as exc:
+        raise RecordRejected(
+            f"the record at offset {record.offset} is not text: {exc}", hint="read the topic with `format: bytes`"
+        ) from exc
+
+
+def decode_bytes(record: LogRecord) -> dict[str, object]:
+    """Every record can be read so."""
+    return {VALUE: record.value}
+
+
+DECODERS: Mapping[Format, Decode] = {
+    Format.JSON: decode_json,
+    Format.TEXT: decode_text,
+    Format.BYTES: decode_bytes,
+}
