@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, NoReturn, Protocol
 
 from streams.model.record import Partition
 
@@ -106,6 +106,21 @@ class LogSlice:
         return cls(records, records[0].offset, records[-1].offset + 1)
 
 
+OnChange = Callable[[frozenset[int] | None], None]
+
+
+class Member(Protocol):
+    """A worker's membership in a group that divides the partitions of a topic among its members."""
+
+    def note(self, places: Mapping[int, int]) -> None:
+        """The next offset of each partition that is read, for tools that show lag. It may be lost."""
+        ...
+
+    def close(self) -> None:
+        """Leave the group."""
+        ...
+
+
 class Log(Protocol):
     """Source topics. Every method may be called from any thread; each is one transaction.
 
@@ -158,4 +173,30 @@ class Log(Protocol):
         """Drop the dedup keys of records older than `before`; returns how many."""
         ...
 
+    @property
+    def has_groups(self) -> bool:
+        """Whether the log itself divides partitions among workers: whether `join` may be called."""
+        ...
+
+    def join(self, name: str, topic: str, *, session_s: float, on_change: OnChange) -> Member:
+        """Be a member of the group `name` of this store, which reads a topic. Returns at once.
+
+        `on_change` is told the indexes of the partitions given whenever they change, and None while the group makes up
+        its mind: nothing may be read then. It must not block. A member that is not heard of for `session_s` loses what
+        it was given.
+        """
+        ...
+
     def close(self) -> None: ...
+
+
+class WithoutGroups:
+    """What a log has in common with others that leave the dividing of partitions to leases."""
+
+    @property
+    def has_groups(self) -> bool:
+        return False
+
+    def join(self, name: str, topic: str, *, session_s: float, on_change: OnChange) -> NoReturn:
+        del session_s, on_change
+        raise AssertionError(f"{name} cannot join a group of {topic}: this log has none")

@@ -11,12 +11,13 @@ from typing import Any, TypeVar
 from aiokafka import TopicPartition
 
 from connectors.kafka.errors import kafka_errors
+from connectors.kafka.group import KafkaMember
 from connectors.kafka.loop import KafkaLoop
 from connectors.kafka.producer import KafkaProducer
 from connectors.kafka.reader import KafkaReader, OutOfRange
 from connectors.kafka.settings import KafkaSettings
 from connectors.kafka.topics import KafkaTopics
-from streams.log import AppendAnswer, AppendRequest, LogSlice, TopicInfo
+from streams.log import AppendAnswer, AppendRequest, LogSlice, OnChange, TopicInfo
 from streams.model.record import Partition
 
 CALL_S = 15.0
@@ -33,6 +34,7 @@ class KafkaLog:
 
     def __init__(self, settings: KafkaSettings, *, store_id: str, hint: Callable[[], None]) -> None:
         self.settings = settings
+        self._store_id = store_id
         self._hint = hint
         self._loop = KafkaLoop()
         self._topics = KafkaTopics(settings)
@@ -107,6 +109,20 @@ class KafkaLog:
         """There are none here."""
         del topic, before
         return 0
+
+    @property
+    def has_groups(self) -> bool:
+        return True
+
+    def join(self, name: str, topic: str, *, session_s: float, on_change: OnChange) -> KafkaMember:
+        return KafkaMember(
+            self._loop,
+            self.settings,
+            group=f"{self._store_id}.{name}",
+            topic=topic,
+            session_s=session_s,
+            on_change=on_change,
+        )
 
     def close(self) -> None:
         for reader in self._readers.values():

@@ -41,12 +41,13 @@ from nodes.graph.graph import Graph
 from nodes.graph.references import resolve_references
 from nodes.python.program import GC_THRESHOLDS
 from streams.ambient import SystemAmbient
-from streams.errors import MillstreamError, StoreBroken
+from streams.errors import MillstreamError, StoreBroken, TransientError
 from streams.ownership.holder import Holder
 from streams.store import Store
 
 STOP_S = 9.5
 POLL_S = 0.01
+LOG_RETRY_S = 1.0
 
 _logger = structlog.get_logger(__name__)
 
@@ -91,6 +92,7 @@ class Millstream(Service):
         self._graph = graph
         self._store = store
         self._options = options
+        self._topics_missing = ""
         self._url = url_of(listener, project.settings.host, tls=project.settings.tls_cert_file is not None)
         ambient = SystemAmbient()
         holder = Holder.of_this_process(ambient.new_id())
@@ -140,11 +142,26 @@ class Millstream(Service):
         )
 
     async def on_start(self) -> None:
-        await asyncio.to_thread(ensure_topics, self._store.log, self._graph)
         self._serve_webhooks()
 
     async def on_started(self) -> None:
+        self.add_future(self._open_topics())
         self.add_future(self._announce())
+
+    async def _open_topics(self) -> None:
+        """Make the topics of the graph; a log that is away is waited for."""
+        self._topics_missing = "the topics are not open yet"
+        while not self.should_stop:
+            try:
+                await asyncio.to_thread(ensure_topics, self._store.log, self._graph)
+            except TransientError as error:
+                if self._topics_missing != error.message:
+                    _logger.warning("waiting for the log", error=error.message, hint=error.hint)
+                self._topics_missing = error.message
+                await self.sleep(LOG_RETRY_S)
+            else:
+                self._topics_missing = ""
+                return
 
     async def _announce(self) -> None:
         while self._missing():
@@ -159,6 +176,8 @@ class Millstream(Service):
             missing.append("the worker is still recovering")
         if not self._http.listening:
             missing.append("HTTP is not listening yet")
+        if self._topics_missing:
+            missing.append(self._topics_missing)
         return missing
 
     def _use_graph(self, graph: Graph) -> None:
@@ -167,7 +186,7 @@ class Millstream(Service):
         self.add_future(self._take_over(graph))
 
     async def _take_over(self, graph: Graph) -> None:
-        await asyncio.to_thread(ensure_topics, self._store.log, graph)
+        self.add_future(self._open_topics())
         self._serve_webhooks()
         self._worker.use_graph(graph)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from nodes.graph.due import Lags
 from nodes.graph.node import Dataset, Node
+from streams.errors import TransientError
 from streams.log import TopicInfo
 from streams.model.position import Build, Position
 from streams.model.record import Kind, Partition
@@ -22,12 +23,18 @@ class InputLag:
     next_offset: int
     end_offset: int
     lag: int | None
+    is_away: bool = False
 
 
 def read_input_lags(store: Store, nodes: Sequence[Node]) -> dict[str, list[InputLag]]:
     """For each node, every partition of its inputs, lookups left out."""
     names = {each.dataset.name for node in nodes for each in node.inputs if each.dataset.kind is Kind.SOURCE}
-    topics = {info.name: info for info in store.log.topics(names)} if names else {}
+    try:
+        topics = {info.name: info for info in store.log.topics(names)} if names else {}
+    except TransientError:
+        if not store.log.has_groups:
+            raise
+        topics = None  # a log elsewhere is away: tables go on
     with store.read() as tx:
         ends = _Ends(tx, topics)
         return {node.node_id: list(_input_lags(tx, node, ends)) for node in nodes}
@@ -40,6 +47,8 @@ def summed(input_lags: dict[str, list[InputLag]], nodes: Iterable[Node]) -> Lags
         of_node: dict[Dataset, int | None] = {each.dataset: 0 for each in node.triggering}
         for each in input_lags.get(node.node_id, ()):
             dataset = Dataset(each.partition.kind, each.partition.topic)
+            if each.is_away:
+                continue  # nothing is due because a log cannot be asked
             before = of_node.get(dataset, 0)
             of_node[dataset] = None if before is None or each.lag is None else before + each.lag
         lags[node.node_id] = of_node
@@ -49,14 +58,14 @@ def summed(input_lags: dict[str, list[InputLag]], nodes: Iterable[Node]) -> Lags
 class _Ends:
     """The ends of topics and table versions, each read once."""
 
-    def __init__(self, tx: Transaction, topics: dict[str, TopicInfo]) -> None:
+    def __init__(self, tx: Transaction, topics: dict[str, TopicInfo] | None) -> None:
         self._tx = tx
-        self._topics = topics
+        self.topics = topics
         self._versions: dict[str, list[VersionInfo]] = {}
         self._sequencers: dict[tuple[str, int], list[Sequencer]] = {}
 
     def topic(self, name: str) -> TopicInfo | None:
-        return self._topics.get(name)
+        return (self.topics or {}).get(name)
 
     def versions(self, table: str) -> list[VersionInfo]:
         """Those that can be read, in the order in which they became active."""
@@ -87,6 +96,10 @@ def _input_lags(tx: Transaction, node: Node, ends: _Ends) -> Iterator[InputLag]:
 
 
 def _source_lags(name: str, positions: dict[Partition, Position], ends: _Ends) -> Iterator[InputLag]:
+    if ends.topics is None:
+        mine = [each for each in positions.values() if each.partition.topic == name]
+        yield from (InputLag(each.partition, each.next_offset, each.next_offset, None, is_away=True) for each in mine)
+        return
     info = ends.topic(name)
     for index, end in enumerate(info.end_offsets if info is not None else (0,)):
         partition = Partition(name, index)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import enum
 import queue
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -39,6 +39,7 @@ from millstream.worker.node_work import (
     with_notes,
 )
 from millstream.worker.run_log import RunLog
+from millstream.worker.shares import Shares
 from millstream.worker.tidying import tidy_for_ever
 from nodes.graph.due import Due, Reason, due, next_wake_s
 from nodes.graph.graph import Graph
@@ -97,6 +98,12 @@ class _LeasesHeld:
 
 
 @dataclass(frozen=True, slots=True)
+class _Given:
+    node_id: str
+    indexes: frozenset[int] | None
+
+
+@dataclass(frozen=True, slots=True)
 class _NewGraph:
     graph: Graph
 
@@ -106,7 +113,7 @@ class _Hint:
     """Something was committed, or the worker should look for another reason."""
 
 
-_Event = NodeEvent | _LeasesHeld | _NewGraph | _Hint
+_Event = NodeEvent | _LeasesHeld | _Given | _NewGraph | _Hint
 
 
 class Worker:
@@ -146,6 +153,13 @@ class Worker:
         self._parts: dict[str, frozenset[int] | None] = {}
         self._asked: set[str] = set(options.only or ())
         self._looked_at_s = -LOOK_S
+        self._noted_at_s = -LOOK_S
+        self._shares = Shares(
+            store,
+            session_s=options.lease_s,
+            active=not options.once,
+            report=lambda node_id, indexes: self._inbox.put(_Given(node_id, indexes)),
+        )
         self._look_again_at_s: float | None = None
         self._set_nodes(graph)
         self._thread = threading.Thread(target=self._root, args=(self._run,), name="worker", daemon=True)
@@ -192,6 +206,7 @@ class Worker:
             alive=is_running,
             on_change=lambda names: self._inbox.put(_LeasesHeld(names)),
             sharing=not self._options.once,
+            given=lambda: self._shares.leases,
         )
         drive(keeper.run(), self._store.commits, self._ambient, self._stop_leases)
 
@@ -217,6 +232,7 @@ class Worker:
 
     def _wanted(self) -> Collection[str]:
         nodes = [work.node for work in list(self._work.values()) if not work.node.errors]
+        nodes = [node for node in nodes if not self._shares.takes(node)]
         leases = list(leases_of(self._store, nodes))
         return leases if self._options.once else [*leases, TIDYING]
 
@@ -253,6 +269,7 @@ class Worker:
         self._transition_to(WorkerState.STOPPING)
         self._stop.set()
         left = self._dispatch.close(grace_s=self._options.stop_grace_s)
+        self._shares.close()
         while not self._inbox.empty():
             event = self._inbox.get()
             if isinstance(event, Printed):
@@ -282,7 +299,12 @@ class Worker:
                 self._hinted.clear()
                 self._look_soon(self._looked_at_s + LOOK_GAP_S)
             case _LeasesHeld(names):
-                self._hold(names)
+                self._held = names
+                self._hold()
+                self.ready.set()
+            case _Given(node_id, indexes):
+                self._shares.given(node_id, indexes)
+                self._hold()
             case _NewGraph(graph):
                 self._set_nodes(graph)
             case Printed(line):
@@ -323,6 +345,9 @@ class Worker:
         with self._store.read() as tx:
             notes = read_notes(tx)
             retrying = {letter.build.agent for letter in tx.dead_letters.all(state=DeadLetterState.RETRYING)}
+        if now_s - self._noted_at_s >= LOOK_S:
+            self._noted_at_s = now_s
+            self._shares.note_positions()
         for node_id, work in self._work.items():
             self._work[node_id] = with_notes(work, notes.get(node_id, Notes()))
             if work.running and self._work[node_id].stopped is not None:
@@ -460,16 +485,22 @@ class Worker:
         except TransientError as error:
             _logger.warning("a note was lost", code=error.code, error=error.message)
 
-    def _hold(self, names: frozenset[str]) -> None:
+    def _parts_of(self, nodes: Iterable[Node]) -> dict[str, frozenset[int] | None]:
+        """What of these nodes is this worker's: by leases, and by the log's groups where they divide."""
+        return {
+            **parts_held([node for node in nodes if not self._shares.takes(node)], self._held),
+            **self._shares.parts,
+        }
+
+    def _hold(self) -> None:
+        """Let what runs know what it owns now."""
         before = self._parts
-        self._held = names
-        self._parts = parts_held([work.node for work in self._work.values()], names)
+        self._parts = self._parts_of(work.node for work in self._work.values())
         for node_id, indexes in before.items():
             if node_id not in self._parts:
                 self._dispatch.end(node_id)
             elif self._parts[node_id] != indexes and not self._options.once:
                 self._dispatch.assign(node_id, self._parts[node_id])
-        self.ready.set()
         self._look_soon(0.0)
 
     def _set_nodes(self, graph: Graph) -> None:
@@ -494,7 +525,8 @@ class Worker:
                     self._write(partial(self._note_stopped, node_id, None))
                 self._work[node_id] = changed
         self._graph = graph
-        self._parts = parts_held(nodes.values(), self._held)
+        self._shares.follow(nodes.values())
+        self._parts = self._parts_of(nodes.values())
         self._look_soon(0.0)
 
     @property

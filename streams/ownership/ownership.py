@@ -41,8 +41,9 @@ class LeaseKeeper:
     `wanted` lists what the worker could run. `alive` says whether a lease's holder lives, None where that can't be told
     from here (`streams.ownership.holder.is_running`): then the liveness lock is asked.
     `on_change` is told the leases held once they are known, and whenever they change; it must not block. `sharing`
-    False keeps all that it takes, whoever else lives. A worker that cannot reach the store
-    for `lease_s` holds nothing.
+    False keeps all that it takes, whoever else lives. `given` lists leases that somebody else has decided on, a group:
+    they are taken from whoever holds them, and given back when they are not listed any more. A worker that cannot reach
+    the store for `lease_s` holds nothing.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class LeaseKeeper:
         alive: Callable[[Lease], bool | None],
         on_change: Callable[[frozenset[str]], None],
         sharing: bool = True,
+        given: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self._store = store
         self._ambient = ambient
@@ -65,6 +67,7 @@ class LeaseKeeper:
         self._alive = alive
         self._on_change = on_change
         self._sharing = sharing
+        self._given = given
         self._told = False
         self._seen: dict[str, Sighting] = {}
         self._beaten_at_s = ambient.monotonic()
@@ -104,16 +107,22 @@ class LeaseKeeper:
 
     def _balance(self, held: set[str], leases: Sequence[Lease], now_s: float) -> set[str]:
         """Take and give back until the worker has its share."""
+        given = set(self._given())
         wanted = set(self._wanted())
         dead = {lease.name for lease in leases if self._is_dead(lease, now_s)}
         by_name = {lease.name: lease for lease in leases}
+        shared = held - given
+        for name in sorted(given - held):
+            if self._take(name, by_name.get(name)):
+                held.add(name)
         holders = {lease.holder for lease in leases if lease.name.startswith("worker:") and lease.name not in dead}
         share = fair_share(len(wanted), len(holders | {self._holder.holder_id}) if self._sharing else 1)
         takeable = {name for name in wanted if name not in by_name or name in dead}
-        for name in to_take(wanted, held, takeable, share=share):
+        for name in to_take(wanted, shared, takeable, share=share):
             if self._take(name, by_name.get(name)):
                 held.add(name)
-        for name in to_release(wanted, held, share=share):
+                shared.add(name)
+        for name in to_release(wanted, shared, share=share):
             with self._store.write() as tx:
                 tx.leases.release(name, self._holder.holder_id)
             held.discard(name)

@@ -12,7 +12,16 @@ from datetime import datetime
 
 from streams import crash_points
 from streams.errors import LogFull, UsageError
-from streams.log import AppendAnswer, AppendRequest, Entry, LogRecord, LogSlice, OffsetRange, TopicInfo
+from streams.log import (
+    AppendAnswer,
+    AppendRequest,
+    Entry,
+    LogRecord,
+    LogSlice,
+    OffsetRange,
+    TopicInfo,
+    WithoutGroups,
+)
 from streams.model.record import Partition
 
 Place = tuple[int, int]
@@ -40,7 +49,7 @@ class _Topic:
         return self.first_offsets[index] + len(self.records[index])
 
 
-class MemoryLog:
+class MemoryLog(WithoutGroups):
     """`streams.log.Log` in memory. `records_max` bounds what it holds; more is LogFull."""
 
     def __init__(self, appended: Callable[[], None] = lambda: None, *, records_max: int | None = None) -> None:
