@@ -17,6 +17,7 @@ from streams.agents.body import Body, FrameBody, RecordBody
 from streams.errors import RecordRejected, UsageError
 from streams.model.record import Record
 from streams.user.current import hand_over
+from streams.user.topic import Topic
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -75,7 +76,7 @@ class AgentFunction(Generic[Arguments, Result]):
 
 
 def agent(
-    inputs: str | Sequence[str],
+    inputs: str | Topic | Sequence[str | Topic],
     output: str | None = None,
     *,
     frames: bool = False,
@@ -95,7 +96,7 @@ def agent(
     With `unique_on` rows are upserted by that key. Raises UsageError for options that do not fit the function.
     """
     options = AgentOptions(
-        inputs=(inputs,) if isinstance(inputs, str) else tuple(inputs),
+        inputs=tuple(each.called if isinstance(each, Topic) else each for each in _listed(inputs)),
         output=output,
         frames=frames,
         concurrency=concurrency,
@@ -112,6 +113,10 @@ def agent(
         return AgentFunction(function, options)
 
     return decorate
+
+
+def _listed(inputs: str | Topic | Sequence[str | Topic]) -> Sequence[str | Topic]:
+    return (inputs,) if isinstance(inputs, str | Topic) else inputs
 
 
 def _check(function: Callable[..., object], options: AgentOptions) -> None:
