@@ -9,6 +9,10 @@ from typing import NamedTuple, NoReturn, Protocol
 
 from streams.model.record import Partition
 
+# How a log that keeps no ids hands them on to whoever lands the records.
+REQUEST_ID_HEADER = "millstream-request-id"
+ORDINAL_HEADER = "millstream-ordinal"
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -174,6 +178,12 @@ class Log(Protocol):
         ...
 
     @property
+    def keeps_ids(self) -> bool:
+        """Whether a repeated id is answered with the first offset. If not, ids stand in the records' headers, and
+        whoever lands them drops repeats (`streams.agents.dedup`)."""
+        ...
+
+    @property
     def has_groups(self) -> bool:
         """Whether the log itself divides partitions among workers: whether `join` may be called."""
         ...
@@ -190,8 +200,12 @@ class Log(Protocol):
     def close(self) -> None: ...
 
 
-class WithoutGroups:
-    """What a log has in common with others that leave the dividing of partitions to leases."""
+class OwnLog:
+    """What the logs of stores have in common: they keep ids, and leave the dividing of partitions to leases."""
+
+    @property
+    def keeps_ids(self) -> bool:
+        return True
 
     @property
     def has_groups(self) -> bool:

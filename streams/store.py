@@ -6,7 +6,7 @@ synchronous. Errors of the driver arrive as those of `streams.errors`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +17,7 @@ from streams.model.dead_letter import DeadLetter, DeadLetterState
 from streams.model.ledger import LedgerEntry
 from streams.model.position import Build, Owner, Position
 from streams.model.run import Run, RunLogLine
+from streams.model.seen_id import SeenId, SeenKey
 from streams.model.table_version import (
     Sequencer,
     SequencerKey,
@@ -284,6 +285,26 @@ class States(Protocol):
         ...
 
 
+class SeenIds(Protocol):
+    """Ids of records that were landed, of a build: for topics whose log keeps none."""
+
+    def known(self, build: Build, keys: Collection[SeenKey]) -> dict[SeenKey, SeenId]:
+        """Those of the keys that were seen, each with where it was seen first."""
+        ...
+
+    def insert(self, build: Build, ids: Sequence[SeenId]) -> None:
+        """Ids that are new. Raises StoreUnavailable where another transaction was first."""
+        ...
+
+    def all(self, build: Build) -> list[SeenId]:
+        """In order of key."""
+        ...
+
+    def forget(self, agent: str, before: datetime) -> int:
+        """Drop the ids of records older than that, of all the agent's builds; returns how many."""
+        ...
+
+
 class Runs(Protocol):
     def save(self, run: Run) -> None: ...
 
@@ -345,6 +366,8 @@ class Transaction(Protocol):
     def dead_letters(self) -> DeadLetters: ...
     @property
     def states(self) -> States: ...
+    @property
+    def seen(self) -> SeenIds: ...
     @property
     def runs(self) -> Runs: ...
     @property

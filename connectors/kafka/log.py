@@ -111,6 +111,10 @@ class KafkaLog:
         return 0
 
     @property
+    def keeps_ids(self) -> bool:
+        return False
+
+    @property
     def has_groups(self) -> bool:
         return True
 

@@ -15,11 +15,9 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from connectors.kafka.settings import KafkaSettings
 from streams.errors import CommitUnknown, LogFull
-from streams.log import AppendAnswer, AppendRequest, OffsetRange
+from streams.log import ORDINAL_HEADER, REQUEST_ID_HEADER, AppendAnswer, AppendRequest, OffsetRange
 
 BATCH_BYTES = 1_000_000  # Kafka's own limit of a batch, 1 MiB, less what frames it
-REQUEST_ID = "millstream-request-id"
-ORDINAL = "millstream-ordinal"
 ACKNOWLEDGE_S = 8.0
 
 
@@ -160,29 +158,34 @@ def _unknown(where: str) -> CommitUnknown:
 
 
 def _places(request: AppendRequest, partitions: int, *, turn: int) -> list[int]:
-    """The partition of each entry: by its key; without keys one for the request, in turn."""
+    """The partition of each entry: by its key, which is the request's id where it has none of its own, so that a repeat
+    comes to where the first was; without either one for the request, in turn."""
     if request.partition is not None:
         return [request.partition] * len(request.entries)
-    return [
-        turn % partitions if entry.key is None else zlib.crc32(entry.key.encode()) % partitions
-        for entry in request.entries
-    ]
+    keys = [_key(request, index) for index in range(len(request.entries))]
+    return [turn % partitions if key is None else zlib.crc32(key.encode()) % partitions for key in keys]
+
+
+def _id(request: AppendRequest, index: int) -> str | None:
+    return request.entry_ids[index] if request.entry_ids is not None else request.request_id
+
+
+def _key(request: AppendRequest, index: int) -> str | None:
+    own = request.entries[index].key
+    return own if own is not None else _id(request, index)
 
 
 def _message(request: AppendRequest, index: int) -> dict[str, Any]:
     """One record: its key is the request's id unless it has one of its own."""
-    entry = request.entries[index]
-    own_id = request.entry_ids[index] if request.entry_ids is not None else None
-    request_id = own_id if own_id is not None else request.request_id
+    request_id, key = _id(request, index), _key(request, index)
     headers = []
     if request_id is not None:
-        ordinal = index if own_id is None else 0
-        headers = [(REQUEST_ID, request_id.encode()), (ORDINAL, str(ordinal).encode())]
-    key = entry.key if entry.key is not None else request_id
+        ordinal = index if request.entry_ids is None else 0
+        headers = [(REQUEST_ID_HEADER, request_id.encode()), (ORDINAL_HEADER, str(ordinal).encode())]
     return {
         "timestamp": int(request.timestamp.timestamp() * 1000),
         "key": None if key is None else key.encode(),
-        "value": entry.value,
+        "value": request.entries[index].value,
         "headers": headers,
     }
 

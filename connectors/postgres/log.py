@@ -15,13 +15,13 @@ from connectors.sql.log_tables import OFFSET_BITS, OFFSET_MASK
 from streams import crash_points
 from streams.ambient import Ambient
 from streams.errors import LogFull, StoreFull, StoreUnavailable
-from streams.log import AppendAnswer, AppendRequest, LogRecord, LogSlice, TopicInfo, WithoutGroups
+from streams.log import AppendAnswer, AppendRequest, LogRecord, LogSlice, OwnLog, TopicInfo
 from streams.model.record import Partition
 
 _LANES = "SELECT lane, first_offset, end_offset FROM _ms_lanes WHERE topic = %s ORDER BY partition"
 
 
-class PostgresLog(WithoutGroups):
+class PostgresLog(OwnLog):
     """The protocol `streams.log.Log`."""
 
     def __init__(self, database: Database, *, committed: Callable[[], None], ambient: Ambient) -> None:

@@ -167,6 +167,22 @@ NODE_STATE = Table(
     Column("value", LargeBinary, nullable=False),
 )
 
+# Ids of records that sinks have landed, where the log keeps none itself.
+SEEN_IDS = Table(
+    "_ms_seen_ids",
+    METADATA,
+    _key("agent"),
+    _number_key("build"),
+    _key("topic"),
+    _key("request_id"),
+    _number_key("ordinal"),
+    _number("partition"),
+    _number("offset"),
+    Column("body_hash", LargeBinary, nullable=False),
+    _number("timestamp_us"),
+    Index("_ms_seen_ids_by_time", "agent", "timestamp_us"),
+)
+
 RUNS = Table(
     "_ms_runs",
     METADATA,

@@ -8,6 +8,7 @@ from connectors.sql.leases import SqlLeases
 from connectors.sql.ledger import SqlLedger
 from connectors.sql.meta import SqlMeta
 from connectors.sql.runs import SqlRuns
+from connectors.sql.seen_ids import SqlSeenIds
 from connectors.sql.session import Session
 from connectors.sql.states import SqlStates
 from connectors.sql.tables import SqlTables, VersionDDL
@@ -25,6 +26,7 @@ class SqlTransaction:
         self.ledger = SqlLedger(session)
         self.dead_letters = SqlDeadLetters(session)
         self.states = SqlStates(session)
+        self.seen = SqlSeenIds(session)
         self.runs = SqlRuns(session)
         self.leases = SqlLeases(session)
         self.meta = SqlMeta(session)

@@ -17,7 +17,7 @@ from connectors.sqlite.database import Database
 from streams import crash_points
 from streams.ambient import Ambient
 from streams.errors import LogFull, StoreFull, StoreUnavailable
-from streams.log import AppendAnswer, AppendRequest, LogRecord, LogSlice, TopicInfo, WithoutGroups
+from streams.log import AppendAnswer, AppendRequest, LogRecord, LogSlice, OwnLog, TopicInfo
 from streams.model.record import Partition
 
 _INSERT_RECORD = "INSERT INTO _ms_records (place, timestamp_us, key, value) VALUES (?, ?, ?, ?)"
@@ -32,7 +32,7 @@ _KNOWN_IDS = (
 _LANES = "SELECT lane, first_offset, end_offset FROM _ms_lanes WHERE topic = ? ORDER BY partition"
 
 
-class SqliteLog(WithoutGroups):
+class SqliteLog(OwnLog):
     """The protocol `streams.log.Log`."""
 
     def __init__(self, database: Database, *, commits: SqliteCommits, ambient: Ambient) -> None:

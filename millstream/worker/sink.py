@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 
-from nodes.graph.node import Node
+from nodes.graph.node import Node, NodeKind
 from streams.agents.agent_loop import Agent, AgentSpec
 from streams.agents.body import RecordBody
 from streams.agents.partitions import Assignment, partitions_of
@@ -30,6 +30,7 @@ def sink_spec(node: Node, options: TableOptions, *, records_max: int, interval_s
         records_max=records_max,
         interval_s=interval_s,
         sources=node.sources,
+        dedup=node.kind is NodeKind.WEBHOOK,
     )
 
 

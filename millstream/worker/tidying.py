@@ -85,6 +85,9 @@ def _positions(tx: Transaction) -> dict[str, list[Position]]:
 
 def _trim_topics(store: Store, ambient: Ambient, graph: Graph) -> Iterator[None]:
     now = ambient.now()
+    if not store.log.keeps_ids:
+        yield from _forget_landed_ids(store, graph, now)
+        return  # such a log trims itself
     for info in store.log.topics():
         webhook = next(
             (node.webhook for node in graph.nodes if node.webhook and node.webhook.webhook == info.name), None
@@ -101,6 +104,14 @@ def _trim_topics(store: Store, ambient: Ambient, graph: Graph) -> Iterator[None]
             if below > first:
                 trimmed = store.log.trim(partition, below)
                 _logger.info("old records were trimmed", topic=info.name, partition=index, records=trimmed)
+            yield
+
+
+def _forget_landed_ids(store: Store, graph: Graph, now: datetime) -> Iterator[None]:
+    for node in graph.nodes:
+        if node.webhook is not None:
+            with store.write() as tx:
+                tx.seen.forget(node.node_id, now - timedelta(days=node.webhook.dedup_window_days))
             yield
 
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 
 from streams import crash_points
 from streams.agents.body import Body, Failure, Processed, Surroundings
+from streams.agents.dedup import Dedup
 from streams.agents.feed import Batch, Feed, letter_batch
 from streams.agents.run_book import RunBook
 from streams.ambient import Ambient
@@ -32,7 +33,7 @@ from streams.history.rebuild import Rebuild
 from streams.ids import RecordIds
 from streams.model.dead_letter import DeadLetter, DeadLetterState
 from streams.model.ledger import Cause
-from streams.model.position import Build, Owner, Position
+from streams.model.position import Build, Move, Owner, Position
 from streams.model.record import Kind, Partition
 from streams.model.run import RunStatus
 from streams.model.source import SourceOptions
@@ -45,7 +46,7 @@ from streams.wait import Stopped, Task, Wait
 @dataclass(frozen=True, slots=True)
 class AgentSpec:
     """What an agent reads, what it writes, and how. `inputs` says which sequence each name means, `sources` what is
-    said of topics among them."""
+    said of topics among them. `dedup`: drop records whose sender's id was seen, where the log has not done so."""
 
     name: str
     inputs: tuple[tuple[str, Kind], ...]
@@ -58,6 +59,7 @@ class AgentSpec:
     interval_s: float = 0.1
     on_new_version: str = "read"
     sources: Mapping[str, SourceOptions] = field(default_factory=dict)
+    dedup: bool = False
 
     @property
     def upserts(self) -> bool:
@@ -195,6 +197,8 @@ class Agent:
         for partition in sorted(self._positions):
             position = self._positions[partition]
             batch = self._feed.read(position, records_max=self.spec.records_max, below=self._limit(position))
+            if self.spec.dedup and not self._store.log.keeps_ids:
+                batch = Dedup(self._store, self._build).without_repeats(batch)
             if batch.after != batch.before:
                 yield from self._consume(batch)
                 moved = True
@@ -376,7 +380,8 @@ class Agent:
         move = batch.move(done.start, done.stop)
         old = self._positions[batch.partition]
         move = replace(move, old=replace(move.old, epoch=old.epoch), new=replace(move.new, epoch=old.epoch))
-        letters = self._letters(batch, done.failures) if self.spec.policy.on_error is OnError.DEAD_LETTER else ()
+        letters = self._letters(batch, done.failures) if self.spec.policy.on_error is OnError.DEAD_LETTER else []
+        letters += self._letters_of_dropped(batch, move)
         self._runs.count(records=done.stop - done.start, dead_letters=len(letters))
         checkpoint = Checkpoint(
             build=self._build,
@@ -390,6 +395,7 @@ class Agent:
             cause=batch.cause,
             state=self._state_changes() if applied else {},
             dead_letters=tuple(letters),
+            seen=batch.ids_between(move.old, move.new),
             effects=self._effects(batch, done),
             run=self._runs.running,
         )
@@ -433,6 +439,28 @@ class Agent:
                 value=batch.value(failure.index),
             )
             for failure in failures
+        ]
+
+    def _letters_of_dropped(self, batch: Batch, move: Move) -> list[DeadLetter]:
+        """Records with an id that came with another body before: somebody has to look at them."""
+        return [
+            DeadLetter(
+                letter_id=self._ambient.new_id(),
+                build=self._build,
+                partition=batch.partition,
+                version=batch.before.version,
+                offset=each.record.offset,
+                at=self._ambient.now(),
+                timestamp=each.record.timestamp,
+                key=each.record.key,
+                attempts=1,
+                error_type="IdReused",
+                message=each.problem,
+                field=None,
+                value=each.record.value,
+            )
+            for each in batch.dropped_between(move.old, move.new)
+            if each.problem is not None
         ]
 
     def _judge(self, done: Processed) -> None:

@@ -17,6 +17,7 @@ from streams.model.dead_letter import DeadLetter
 from streams.model.ledger import Cause
 from streams.model.position import Build, Move, Position
 from streams.model.record import Kind, Partition, Record
+from streams.model.seen_id import SeenId
 from streams.model.source import PLAIN, OnGap, SourceOptions
 from streams.model.table_version import Sequencer, StoredRows, VersionInfo, VersionState
 from streams.rows.rows import decode_plan
@@ -27,11 +28,20 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Dropped:
+    """A record that is not given: a repeat, or one that a problem sets aside."""
+
+    record: LogRecord
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """Records in offset order, and the positions before and after them.
 
     `after` may lie past the last record (holes left by upserts) and may move with no records at all. `decode` makes
-    fields of a record of the log. `cause` GAP: what lies between `before` and `after` is gone.
+    fields of a record of the log. `cause` GAP: what lies between `before` and `after` is gone. `dropped` are records
+    in between that are not given, `ids` the senders' ids of those that are.
     """
 
     before: Position
@@ -40,6 +50,8 @@ class Batch:
     rows: StoredRows | None = None
     decode: Decode = decode_json
     cause: Cause = Cause.CHECKPOINT
+    dropped: tuple[Dropped, ...] = ()
+    ids: tuple[SeenId, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows.offsets) if self.rows is not None else len(self.log_records)
@@ -110,8 +122,17 @@ class Batch:
     def move(self, start: int, stop: int) -> Move:
         """The move that consumes records `start` to `stop`, the end not included; all of it where there are none."""
         if not len(self):
-            return Move(self.before, self.after)
-        return Move(self.position(start), self.position(stop), records=stop - start)
+            return Move(self.before, self.after, duplicates=len(self.dropped_between(self.before, self.after)))
+        old, new = self.position(start), self.position(stop)
+        return Move(old, new, records=stop - start, duplicates=len(self.dropped_between(old, new)))
+
+    def dropped_between(self, old: Position, new: Position) -> list[Dropped]:
+        """What a move from one position to the other passes over."""
+        return [each for each in self.dropped if old.next_offset <= each.record.offset < new.next_offset]
+
+    def ids_between(self, old: Position, new: Position) -> tuple[SeenId, ...]:
+        """The ids of what such a move consumes."""
+        return tuple(each for each in self.ids if old.next_offset <= each.offset < new.next_offset)
 
 
 class Feed:

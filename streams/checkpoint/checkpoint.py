@@ -29,6 +29,7 @@ from streams.model.dead_letter import DeadLetter, DeadLetterState
 from streams.model.ledger import Cause, InputRange, LedgerEntry
 from streams.model.position import Build, Move
 from streams.model.run import Run
+from streams.model.seen_id import SeenId
 from streams.store import Store, Transaction
 
 
@@ -66,8 +67,9 @@ class Checkpoint:
     """What shall become durable together.
 
     `checkpoint_number` is set for builds owned whole: the owner row is swapped and positions are then set; None means
-    that each move swaps its own position. `retried` names dead letters whose records this checkpoint consumes. `guard`
-    runs first of all in the transaction; whatever it raises throws the checkpoint away.
+    that each move swaps its own position. `retried` names dead letters whose records this checkpoint consumes, `seen`
+    the ids of records that it lands, for a log that keeps none. `guard` runs first of all in the transaction; whatever
+    it raises throws the checkpoint away.
     """
 
     build: Build
@@ -82,6 +84,7 @@ class Checkpoint:
     state: Mapping[str, bytes | None] = field(default_factory=dict)
     dead_letters: tuple[DeadLetter, ...] = ()
     retried: tuple[str, ...] = ()
+    seen: tuple[SeenId, ...] = ()
     effects: tuple[Effect, ...] = ()
     run: Run | None = None
     guard: Callable[[Transaction], None] | None = None
@@ -169,6 +172,10 @@ class CheckpointCommit:
             tx.states.write(checkpoint.build, checkpoint.state)
         if checkpoint.dead_letters:
             tx.dead_letters.insert(checkpoint.dead_letters)
+        if checkpoint.seen:
+            if tx.seen.known(checkpoint.build, [seen.key for seen in checkpoint.seen]):
+                raise StoreUnavailable("a record's id was landed by another worker meanwhile", hint="it is read again")
+            tx.seen.insert(checkpoint.build, checkpoint.seen)
         self._transition_to(Phase.NOTED)
         crash_points.reach("checkpoint.noted")
         for letter_id in checkpoint.retried:

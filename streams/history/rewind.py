@@ -309,6 +309,11 @@ class Rewind:
                 for letter in tx.dead_letters.all(agent=rebuild.live.agent)
                 if letter.build == rebuild.live and _holds(stretch, letter.partition, letter.offset)
             ]
+            seen = [
+                each
+                for each in tx.seen.all(rebuild.live)
+                if _holds(stretch, Partition(each.key.topic, each.partition), each.offset)
+            ]
         moves: dict[Partition, Move] = {}
         for entry in stretch:
             for consumed in entry.inputs:
@@ -328,6 +333,7 @@ class Rewind:
             moves=tuple(moves.values()),
             cause=Cause.REWIND if any(m.old.version != m.new.version for m in moves.values()) else Cause.CHECKPOINT,
             dead_letters=tuple(letters),
+            seen=tuple(seen),
             effects=effects,
         )
         commit(self._store, checkpoint, ambient=self._ambient)

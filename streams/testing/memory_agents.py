@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 
-from streams.errors import UsageError
+from streams.errors import StoreUnavailable, UsageError
 from streams.model.position import Build, Owner, Position
+from streams.model.seen_id import SeenId, SeenKey
 from streams.ownership.lease import Lease
 from streams.testing.memory_pages import Pages
 
@@ -122,6 +124,39 @@ class MemoryStates:
                 page.pop(key, None)
             else:
                 page[key] = value
+
+
+class MemorySeenIds:
+    """`streams.store.SeenIds` in memory."""
+
+    def __init__(self, pages: Pages) -> None:
+        self._pages = pages
+
+    def known(self, build: Build, keys: Collection[SeenKey]) -> dict[SeenKey, SeenId]:
+        page = self._pages.look("seen", build)
+        return {key: page[key] for key in keys if key in page}
+
+    def insert(self, build: Build, ids: Sequence[SeenId]) -> None:
+        page = self._pages.change("seen", build)
+        for seen in ids:
+            if seen.key in page:
+                raise StoreUnavailable(f"the id {seen.key.request_id!r} was seen meanwhile", hint="it is tried again")
+            page[seen.key] = seen
+
+    def all(self, build: Build) -> list[SeenId]:
+        page = self._pages.look("seen", build)
+        return [page[key] for key in sorted(page)]
+
+    def forget(self, agent: str, before: datetime) -> int:
+        count = 0
+        for name in self._pages.names("seen"):
+            old = [key for key, seen in self._pages.look(*name).items() if seen.timestamp < before]
+            if old and isinstance(name[1], Build) and name[1].agent == agent:
+                page = self._pages.change(*name)
+                for key in old:
+                    del page[key]
+                count += len(old)
+        return count
 
 
 class MemoryLeases:

@@ -19,8 +19,8 @@ from streams.log import (
     LogRecord,
     LogSlice,
     OffsetRange,
+    OwnLog,
     TopicInfo,
-    WithoutGroups,
 )
 from streams.model.record import Partition
 
@@ -49,7 +49,7 @@ class _Topic:
         return self.first_offsets[index] + len(self.records[index])
 
 
-class MemoryLog(WithoutGroups):
+class MemoryLog(OwnLog):
     """`streams.log.Log` in memory. `records_max` bounds what it holds; more is LogFull."""
 
     def __init__(self, appended: Callable[[], None] = lambda: None, *, records_max: int | None = None) -> None:

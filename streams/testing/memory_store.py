@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from streams.errors import StoreUnavailable
-from streams.testing.memory_agents import MemoryAgents, MemoryLeases, MemoryMeta, MemoryStates
+from streams.testing.memory_agents import MemoryAgents, MemoryLeases, MemoryMeta, MemorySeenIds, MemoryStates
 from streams.testing.memory_history import MemoryDeadLetters, MemoryLedger, MemoryRuns
 from streams.testing.memory_log import MemoryLog
 from streams.testing.memory_pages import Page, PageName, Pages
@@ -110,6 +110,10 @@ class MemoryTransaction:
     @property
     def states(self) -> MemoryStates:
         return MemoryStates(self._pages)
+
+    @property
+    def seen(self) -> MemorySeenIds:
+        return MemorySeenIds(self._pages)
 
     @property
     def runs(self) -> MemoryRuns:

@@ -10,7 +10,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import MetaData, create_engine
+from sqlalchemy import Connection, MetaData, create_engine
 
 from connectors.sql import log_tables, migrate, system_tables
 from connectors.sqlite.driver import sqlite_driver
@@ -54,7 +54,7 @@ def later_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, end: str =
     room = tmp_path / "migrations"
     if not room.exists():
         shutil.copytree(migrate.ROOM, room)
-    known = migrate.REVISIONS["store"][:1]
+    known = tuple(revision for revision in migrate.REVISIONS["store"] if revision != "later")
     (room / "store" / "r9999_later.py").write_text(LATER.format(head=known[-1], end=end))
     monkeypatch.setattr(migrate, "ROOM", room)
     monkeypatch.setitem(migrate.REVISIONS, "store", (*known, "later"))
@@ -78,6 +78,32 @@ def test_a_store_of_an_older_release_is_brought_up_to_date_with_its_rows(
         assert tx.rows.query("select distinct noted from _ms_meta", {}) == (["noted"], [("upgraded",)])
     new.close()
     open_store(url).close()
+
+
+@pytest.mark.parametrize("revision", migrate.REVISIONS["store"][:-1])
+def test_a_store_at_every_older_revision_is_brought_up_to_date_with_its_rows(
+    revision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    known = migrate.REVISIONS["store"]
+    monkeypatch.setitem(migrate.REVISIONS, "store", known[: known.index(revision) + 1])
+
+    def as_then(connection: Connection, *, branch: str) -> None:
+        migrate.migrate(connection, branch=branch, revision=revision if branch == "store" else "head")
+
+    monkeypatch.setattr("connectors.sqlite.opening.migrate", as_then)
+    old = open_store(url)
+    with old.write() as tx:
+        tx.agents.make_build(Build("a"), live=True, writes=["x"])
+        tx.agents.claim_position(Build("a"), Position(Partition("t", 0), 7, 0))
+    old.close()
+    monkeypatch.undo()
+    new = open_store(url)
+    assert new.store_id == old.store_id
+    with new.read() as tx:
+        assert [position.next_offset for position in tx.agents.positions(Build("a"))] == [7]
+        assert tx.seen.all(Build("a")) == []
+    new.close()
 
 
 def test_an_upgrade_that_fails_leaves_the_store_at_its_old_revision(

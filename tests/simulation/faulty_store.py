@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from streams.errors import CommitUnknown, StoreUnavailable
-from streams.log import AppendAnswer, AppendRequest, Log, LogSlice, TopicInfo, WithoutGroups
+from streams.log import AppendAnswer, AppendRequest, Log, LogSlice, OwnLog, TopicInfo
 from streams.model.record import Partition
 from streams.store import Commits, Store, Transaction
 from tests.simulation.scheduler import Killed, Process
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 Answer = TypeVar("Answer")
-FACETS = ("agents", "tables", "rows", "ledger", "dead_letters", "states", "runs", "leases", "meta")
+FACETS = ("agents", "tables", "rows", "ledger", "dead_letters", "states", "seen", "runs", "leases", "meta")
 
 
 class _Rollback(Exception):
@@ -199,7 +199,7 @@ class FaultyStore:
         """The store underneath stays open for the other processes."""
 
 
-class FaultyLog(WithoutGroups):
+class FaultyLog(OwnLog):
     """`streams.log.Log` of one process."""
 
     def __init__(self, inner: Log, connection: Connection) -> None:
