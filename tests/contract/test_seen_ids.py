@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import pytest
-from streams.testing.manual_ambient import ManualAmbient
 
 from streams.agents.agent_loop import Agent, AgentSpec
 from streams.agents.body import RecordBody
@@ -18,6 +17,7 @@ from streams.model.position import Build
 from streams.model.record import Kind, Partition
 from streams.model.seen_id import SeenId, SeenKey
 from streams.store import Store
+from streams.testing.manual_ambient import ManualAmbient
 from streams.wait import Task
 
 NOON = ManualAmbient().now()
