@@ -3,6 +3,10 @@
 Preparation makes tables, versions and partitions and widens schemas, each in a transaction of its own. Application
 locks the sequencers in sorted order and finds out whether what was prepared still stands; where it does not, it raises
 `Stale` and the checkpoint starts at the top.
+
+Only the sequencers that are written are locked, so that partitions of one table are written side by side. What holds
+for a whole version (its schema, its seal, the number of its partitions) is changed under the locks of all of them, so
+that the lock of any one keeps it as it is.
 """
 
 from __future__ import annotations
@@ -37,6 +41,7 @@ from streams.rows.values import key_form
 from streams.store import Store, Transaction
 
 HIDDEN_STALE_MAX = 20  # as often as a checkpoint begins again
+SPREAD_ROWS = 8  # more upserted rows than this a partition touch nearly all partitions: it saves nothing to ask which
 
 
 class Stale(Exception):
@@ -99,13 +104,18 @@ Effect = Write | Truncation | Activation
 
 @dataclass(frozen=True, slots=True)
 class OutputPlan:
-    """Effects in their order, with the version each was prepared for."""
+    """Effects in their order, with the version each was prepared for.
+
+    `keys` are the sequencers to lock. `partitions` tells how many each version had, by (table, version number), where
+    an effect would be another with more of them.
+    """
 
     effects: tuple[Effect, ...]
     tables: Mapping[str, TableInfo]
     versions: Mapping[tuple[str, int | None], VersionInfo]
     replaced: Mapping[str, VersionInfo]
     keys: tuple[SequencerKey, ...]
+    partitions: Mapping[tuple[str, int], int]
 
 
 @dataclass(slots=True)
@@ -132,13 +142,13 @@ def prepare(store: Store, effects: Sequence[Effect], *, build: Build, ambient: A
     versions: dict[tuple[str, int | None], VersionInfo] = {}
     tables: dict[str, TableInfo] = {}
     replaced: dict[str, VersionInfo] = {}
-    keys: set[SequencerKey] = set()
+    locks = _Locks()
     standing = _standing(store, effects)
     for effect in effects:
         found = standing.get((effect.table, effect.version))
         if found is not None and isinstance(effect, Write) and found.fits(effect):
             tables[effect.table], versions[effect.table, effect.version] = found.table, found.info
-            keys |= found.keys
+            locks.add(effect, found)
             continue
         options = effect.options if isinstance(effect, Write) else TableOptions()
         table, active = ensure_active(store, effect.table, options, made_by=build.agent, ambient=ambient)
@@ -153,10 +163,10 @@ def prepare(store: Store, effects: Sequence[Effect], *, build: Build, ambient: A
             _check_open(version, effect)
         if isinstance(effect, Activation):
             replaced[effect.table] = active
-            keys |= _keys(store, active)
+            locks.add(effect, _Standing(table, active, _keys(store, active)))
         versions[effect.table, effect.version] = version
-        keys |= _keys(store, version)
-    return OutputPlan(tuple(effects), tables, versions, replaced, tuple(sorted(keys)))
+        locks.add(effect, _Standing(table, version, _keys(store, version)))
+    return OutputPlan(tuple(effects), tables, versions, replaced, tuple(sorted(locks.keys)), locks.partitions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +184,38 @@ class _Standing:
             and (write.upsert or len(self.keys) > write.partition)
             and self.info.schema.join(write.rows.schema) == self.info.schema
         )
+
+
+class _Locks:
+    """The sequencers that effects write, and the versions whose number of partitions matters to them."""
+
+    def __init__(self) -> None:
+        self.keys: set[SequencerKey] = set()
+        self.partitions: dict[tuple[str, int], int] = {}
+
+    def add(self, effect: Effect, standing: _Standing) -> None:
+        """An append needs its own partition, an upsert those of its keys. All else needs the whole version: also a
+        build's hidden rows, which must find it as the build left it, and appended keys, which meet in any partition."""
+        version = standing.info
+        if isinstance(effect, Write) and effect.version is None and not _unique_on(effect, standing.table):
+            self.keys.add(SequencerKey(version.table, version.version, effect.partition))
+            return
+        count = self.partitions[version.table, version.version] = len(standing.keys)
+        if isinstance(effect, Write) and effect.upsert and effect.version is None and count > 1:
+            self.keys |= {SequencerKey(version.table, version.version, home) for home in _homes_in(effect, standing)}
+        else:
+            self.keys |= standing.keys
+
+
+def _homes_in(upsert: Write, standing: _Standing) -> set[int]:
+    """The partitions that upserted rows go to, or all."""
+    count = len(standing.keys)
+    if len(upsert.rows) > SPREAD_ROWS * count:
+        return set(range(count))
+    version = standing.info
+    places = _key_places(upsert, standing.table, version)
+    rows = _with_plain_keys(upsert.rows.upserts(version.schema).rows, version, places)
+    return set(_homes(rows, places, count))
 
 
 def _standing(store: Store, effects: Sequence[Effect]) -> dict[tuple[str, int | None], _Standing]:
@@ -212,9 +254,9 @@ def _check_open(version: VersionInfo, effect: Write) -> None:
         )
 
 
-def _keys(store: Store, version: VersionInfo) -> set[SequencerKey]:
+def _keys(store: Store, version: VersionInfo) -> frozenset[SequencerKey]:
     with store.read() as tx:
-        return {sequencer.key for sequencer in tx.tables.sequencers(version.table, version.version)}
+        return frozenset(sequencer.key for sequencer in tx.tables.sequencers(version.table, version.version))
 
 
 class _Application:
@@ -230,11 +272,15 @@ class _Application:
         self._watermarks = {name: self._watermark(table) for name, table in plan.tables.items()}
 
     def _watermark(self, table: TableInfo) -> int | None:
+        """Over all partitions. One that is not locked may move on meanwhile; its time only grows, so what is read here
+        is never above the watermark, and never below what an earlier checkpoint read."""
         if table.options.time_index is None:
             return None
         version = self._plan.versions.get((table.name, None))
-        mine = [s for s in self._sequencers.values() if version is not None and s.key.table == table.name]
-        return watermark_us([s.max_time_us for s in mine], table.options.lateness_s)
+        if version is None:
+            return None
+        every = self._tx.tables.sequencers(table.name, version.version)
+        return watermark_us([s.max_time_us for s in every], table.options.lateness_s)
 
     def apply(self) -> Outcome:
         for effect in self._plan.effects:
@@ -259,7 +305,8 @@ class _Application:
         key = SequencerKey(version.table, version.version, effect.partition)
         written = 0
         sources = [field.source for field in version.schema.fields]
-        keys = [sources.index(source) for source in self._unique_on(effect) if source in sources]
+        unique_on = _unique_on(effect, self._plan.tables[effect.table])
+        keys = [sources.index(source) for source in unique_on if source in sources]
         for encoded in effect.rows.encoded(version.schema):
             rows = _with_plain_keys(encoded, version, keys)
             self._tx.rows.append(
@@ -279,11 +326,9 @@ class _Application:
         merged = effect.rows.upserts(version.schema)
         self.outcome.superseded += merged.superseded
         names = version.schema.names
-        sources = [field.source for field in version.schema.fields]
-        places = [sources.index(source) for source in self._unique_on(effect)]
-        partitions = sum(1 for key in self._sequencers if (key.table, key.version) == (version.table, version.version))
+        places = _key_places(effect, self._plan.tables[effect.table], version)
         rows = self._with_overflow(_with_plain_keys(merged.rows, version, places), merged, version, places)
-        homes = [partition_of(tuple(row[place] for place in places), partitions) for row in rows]
+        homes = _homes(rows, places, self._plan.partitions[version.table, version.version])
         for partition in sorted(set(homes)):
             mine = [index for index, home in enumerate(homes) if home == partition]
             for present, stretch in groupby(mine, key=lambda index: merged.present[index]):
@@ -337,9 +382,6 @@ class _Application:
         )
         self._gave(key, offsets=len(rows), inserted=counts.inserted, moved=counts.moved)
         self._saw_times(effect, version, key, rows)
-
-    def _unique_on(self, effect: Write) -> tuple[str, ...]:
-        return self._plan.tables[effect.table].options.unique_on or effect.options.unique_on
 
     def _truncate(self, version: VersionInfo) -> None:
         for key in [key for key in self._sequencers if (key.table, key.version) == (version.table, version.version)]:
@@ -408,6 +450,21 @@ def apply_effects(tx: Transaction, plan: OutputPlan, *, now: datetime, sequenced
     return _Application(tx, plan, locked, now).apply()
 
 
+def _unique_on(effect: Write, table: TableInfo) -> tuple[str, ...]:
+    return table.options.unique_on or effect.options.unique_on
+
+
+def _key_places(effect: Write, table: TableInfo, version: VersionInfo) -> list[int]:
+    """Where the rows have their key."""
+    sources = [field.source for field in version.schema.fields]
+    return [sources.index(source) for source in _unique_on(effect, table)]
+
+
+def _homes(rows: Sequence[tuple[object, ...]], places: Sequence[int], partitions: int) -> list[int]:
+    """The partition of each upserted row."""
+    return [partition_of(tuple(row[place] for place in places), partitions) for row in rows]
+
+
 def _with_plain_keys(
     rows: Sequence[tuple[object, ...]], version: VersionInfo, places: Sequence[int]
 ) -> Sequence[tuple[object, ...]]:
@@ -426,9 +483,9 @@ def _check(tx: Transaction, plan: OutputPlan, locked: Sequence[Sequencer]) -> No
     found = {sequencer.key: sequencer for sequencer in locked}
     if set(found) != set(plan.keys):
         raise Stale
-    for each in {(v.table, v.version) for v in (*plan.versions.values(), *plan.replaced.values())}:
-        if any(sequencer.key not in found for sequencer in tx.tables.sequencers(*each)):
-            raise Stale  # a partition that was added since: it must be sealed, or truncated, with the others
+    for each, partitions in plan.partitions.items():
+        if len(tx.tables.sequencers(*each)) != partitions:
+            raise Stale  # one was added since: it must be sealed, or truncated, with the others, or takes some keys
     for (table, number), version in plan.versions.items():
         mine = [s for key, s in found.items() if (key.table, key.version) == (table, version.version)]
         if any(s.schema_number != version.schema_number for s in mine):

@@ -12,7 +12,7 @@ import pytest
 
 from streams import crash_points
 from streams.checkpoint.checkpoint import Checkpoint, commit
-from streams.checkpoint.output import Activation, Effect, Stale, Truncation, apply_effects, prepare
+from streams.checkpoint.output import Activation, Effect, Stale, Truncation, apply_effects, partition_of, prepare
 from streams.checkpoint.tables import begin_version, ensure_table, widen_for
 from streams.errors import Fenced, RowRejected, UsageError
 from streams.model.dead_letter import DeadLetterState
@@ -342,6 +342,33 @@ def test_locks_are_taken_in_one_order(store: Store, ambient: ManualAmbient) -> N
     positions = [Partition("source", index) for index in range(3)]
     sequencers = [SequencerKey("a", 1, 0), SequencerKey("b", 1, 0), SequencerKey("b", 1, 1)]
     assert order == [*positions, *sequencers]
+
+
+def test_a_checkpoint_locks_the_partitions_that_it_writes_and_a_whole_version_only_for_what_changes_it(
+    store: Store, ambient: ManualAmbient
+) -> None:
+    agent = Agent(store, ambient)
+    keyed = TableOptions(partitions=3)
+    key = next(k for k in range(100) if partition_of((k,), 3) == 2)
+    agent.land(write("a", [{"v": 1}]), write("a", [{"v": 2}], partition=1))
+    agent.land(write("k", [{"k": 1}], unique_on=("k",), options=keyed))
+
+    def locks(*effects: Effect) -> list[object]:
+        order: list[object] = []
+        checkpoint = agent.checkpoint(*effects)
+        commit(cast(Store, RecordingStore(store, order)), checkpoint, ambient=ambient)
+        for move in checkpoint.moves:
+            agent.positions[move.new.partition.index] = move.new
+        return order[1:]
+
+    def partitions(table: str, *indexes: int) -> list[SequencerKey]:
+        return [SequencerKey(table, 1, index) for index in indexes]
+
+    many = [{"k": n} for n in range(100)]
+    assert locks(write("a", [{"v": 3}], partition=1)) == partitions("a", 1)
+    assert locks(write("k", [{"k": key}], unique_on=("k",), options=keyed)) == partitions("k", 2)
+    assert locks(write("k", many, unique_on=("k",), options=keyed)) == partitions("k", 0, 1, 2)
+    assert locks(Truncation("a"), write("a", [{"v": 4}], partition=1)) == partitions("a", 0, 1)
 
 
 class RecordingStore:
