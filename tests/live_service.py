@@ -18,6 +18,7 @@ import orjson
 
 from connectors.sqlite.driver import sqlite_driver
 
+ROOT = Path(__file__).parents[1]
 START_S = 60.0
 WAIT_S = 60.0
 
@@ -64,12 +65,17 @@ def run_command(*words: str, project: Path, **environment: str) -> subprocess.Co
 class LiveService:
     """`millstream dev` (or other words), on a free port unless the words name one."""
 
-    def __init__(self, project: Path, *words: str, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, project: Path, *words: str, environment: Mapping[str, str] | None = None, mutant: str | None = None
+    ) -> None:
+        """`mutant` breaks one promise in the service's own process: a name of `tests.mutants`."""
         self.project = project
         self._errors = (project / "stderr.txt").open("ab")
         port = () if "--port" in words else ("--port", "0")
+        program = ("millstream",) if mutant is None else ("tests.acceptance.mutated", mutant)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "millstream", *(words or ("dev",)), *port, "--project", str(project)],
+            [sys.executable, "-m", *program, *(words or ("dev",)), *port, "--project", str(project)],
+            cwd=ROOT,
             env=environment_with(environment or {}),
             stdout=subprocess.PIPE,
             stderr=self._errors,

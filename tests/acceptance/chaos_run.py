@@ -129,14 +129,18 @@ class Chaos:
     postgres: PostgresServer
     postgres_proxy: TcpProxy
     feeder: Feeder
+    mutant: str | None
     chance: random.Random
     workers: list[LiveService] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
 
     def start_worker(self) -> None:
-        self.workers.append(LiveService(self.project, "up", environment=self.environment))
+        self.workers.append(LiveService(self.project, "up", environment=self.environment, mutant=self.mutant))
 
     def faults(self) -> list[Callable[[], None]]:
+        """A mutant is shown by what moves partitions from one worker to another."""
+        if self.mutant is not None:
+            return [self.kill_worker, self.stop_worker]
         return [
             self.kill_worker,
             self.kill_worker,
@@ -233,6 +237,7 @@ def chaos(
     fault_s: float,
     environment: Mapping[str, str] | None = None,
     rest_s: float = REST_S,
+    mutant: str | None = None,
 ) -> ChaosReport:
     """Run it. Raises AssertionError where a record is lost, doubled or out of order, or the ledger does not add up."""
     settings = {"group.min.session.timeout.ms": 1000}
@@ -254,6 +259,7 @@ def chaos(
             kafka_proxy=kafka_proxy,
             postgres=postgres,
             postgres_proxy=postgres_proxy,
+            mutant=mutant,
             feeder=Feeder(cluster.direct_bootstrap, records, rate_per_s=1.2 * records / fault_s),
             chance=random.Random(seed),
         )

@@ -20,3 +20,11 @@ def test_each_record_lands_once_and_in_order_whatever_befalls(tmp_path: Path, ka
     print(report)
     assert report.records >= min(RECORDS, 8 * 500)
     assert len(report.faults) > FAULT_S / 20
+
+
+@pytest.mark.parametrize("mutant", ["r2-no-compare-and-swap", "positions-from-the-group"])
+def test_the_chaos_shows_a_broken_promise_within_half_a_minute(
+    mutant: str, tmp_path: Path, kafka_libraries: None
+) -> None:
+    with pytest.raises(AssertionError, match=r"stands where \d+ should|Fault\("):
+        chaos(tmp_path, seed=SEED, records=400_000, fault_s=25, mutant=mutant)

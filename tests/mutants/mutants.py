@@ -5,18 +5,28 @@ They show that the tests would notice. Each is applied to the engine's own funct
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+
+from connectors.kafka.settings import KafkaSettings
+from connectors.sql.agents import SqlAgents
+from connectors.sql.meta import SqlMeta
 from streams import crash_points
 from streams.agents import agent_loop
 from streams.checkpoint import checkpoint, output
 from streams.checkpoint.checkpoint import CheckpointCommit, Committed, Phase
 from streams.checkpoint.output import Activation, Outcome, OutputPlan, apply_effects
 from streams.log import AppendAnswer, AppendRequest
+from streams.model.position import Build, Position
+from streams.model.record import Partition
 from streams.model.table_version import Sequencer, SequencerKey, VersionInfo
 from streams.store import Transaction
 from streams.testing.memory_log import MemoryLog
@@ -187,3 +197,36 @@ MUTANTS: Mapping[str, Mutant] = {
     "schema-number-ignored": schema_number_ignored,
     "checkpoints-inside-a-run": checkpoints_inside_a_run,
 }
+
+
+def positions_from_the_group() -> AbstractContextManager[object]:
+    """A partition is read on from where Kafka's group stands, which is told some time after the checkpoint."""
+    original = SqlAgents.claim_position
+
+    def claim(self: Any, build: Build, start: Position) -> Position:
+        claimed = original(self, build, start)
+        store_id = SqlMeta(self._session).get("store_id")
+        offset = asyncio.run(_group_offset(f"{store_id}.{build.agent}", start.partition))
+        if offset is None:
+            return claimed
+        moved = replace(claimed, next_offset=offset)
+        self.set_position(build, moved)
+        return moved
+
+    return _instead(SqlAgents, "claim_position", claim)
+
+
+async def _group_offset(group: str, partition: Partition) -> int | None:
+    settings = KafkaSettings.of(os.environ["MILLSTREAM_LOG"])
+    admin = AIOKafkaAdminClient(**settings.client_options())
+    await admin.start()
+    try:
+        offsets = await admin.list_consumer_group_offsets(group)
+    finally:
+        await admin.close()
+    found = offsets.get(TopicPartition(partition.topic, partition.index))
+    return None if found is None or found.offset < 0 else int(found.offset)
+
+
+# Those that need brokers: shown by the chaos of `tests/acceptance/test_chaos.py`.
+WITH_KAFKA: Mapping[str, Mutant] = {"positions-from-the-group": positions_from_the_group}
