@@ -8,7 +8,7 @@ from datetime import datetime
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
-from aiokafka.errors import InvalidPartitionsError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import InvalidPartitionsError, LeaderNotAvailableError, TopicAlreadyExistsError, for_code
 
 from connectors.kafka.login import told_apart
 from connectors.kafka.metadata import TopicMetadata, TopicsRequest, topics_of
@@ -38,8 +38,12 @@ class KafkaTopics:
         return sorted(topics_of(response), key=lambda topic: topic.name)
 
     async def infos(self, names: Collection[str] | None) -> list[TopicInfo]:
-        """The same, with where their partitions begin and end."""
-        topics = [topic for topic in await self.describe(names) if topic.leads]
+        """The same, with where their partitions begin and end. A topic that is asked for by name and has a partition
+        without a leader raises; of all topics it is left out."""
+        found = await self.describe(names)
+        topics = [topic for topic in found if topic.leads]
+        if names is not None and len(topics) < len(found):
+            raise LeaderNotAvailableError(", ".join(topic.name for topic in found if not topic.leads))
         places = [TopicPartition(topic.name, index) for topic in topics for index in range(topic.partitions)]
         if not places:
             return []

@@ -203,7 +203,8 @@ class Feed:
     def _read_source(self, position: Position, records_max: int, below: int | None) -> Batch:
         partition, first = position.partition, position.next_offset
         if partition not in self._checked:
-            self._check_source(position)
+            with suppress(*self._tolerated(partition)):
+                self._check_source(position)
             self._checked.add(partition)
         wanted = records_max if below is None else min(records_max, below - first)
         if wanted <= 0:
@@ -222,27 +223,35 @@ class Feed:
 
     def decode(self, partition: Partition) -> Decode:
         """What makes fields of a topic's records."""
-        return DECODERS[self._sources.get(partition.topic, PLAIN).format]
+        return DECODERS[self._source(partition).format]
+
+    def _source(self, partition: Partition) -> SourceOptions:
+        return self._sources.get(partition.topic, PLAIN)
+
+    def _tolerated(self, partition: Partition) -> tuple[type[PositionLost], ...]:
+        """What does not stop a reader of the topic."""
+        return () if self._source(partition).on_gap is OnGap.STOP else (PositionLost,)
 
     def _pass_gap(self, position: Position, first: int) -> Batch:
         """Go on behind records that are gone, if the topic's policy is that. Raises PositionInvalid."""
-        on_gap = self._sources.get(position.partition.topic, PLAIN).on_gap
-        try:
+        tolerated = self._tolerated(position.partition)
+        with suppress(*tolerated):
             self._check_source(position)
-        except PositionLost:
-            if on_gap is OnGap.STOP:
-                raise
-        else:
-            if on_gap is OnGap.STOP:
-                raise _gap(position, first)
+        if not tolerated:
+            raise _gap(position, first)
         following = first
-        if on_gap is OnGap.LATEST:
+        if self._source(position.partition).on_gap is OnGap.LATEST:
             following = max(first, self.end_offset(position))
         return Batch(position, replace(position, next_offset=following), cause=Cause.GAP)
 
     def _check_source(self, position: Position) -> None:
         partition = position.partition
         info = self._store.log.topic(partition.topic)
+        if info is None and position.topic_id:
+            raise PositionInvalid(
+                f"{partition} is gone: the topic was deleted since {self._build} read it",
+                hint="make it again and `millstream rewind` the node, or take the topic out of the graph",
+            )
         if info is None or partition.index >= info.partitions:
             end, first, topic_id = 0, 0, position.topic_id
         else:
