@@ -1,17 +1,21 @@
 """Writes that a person makes by hand: checkpoints of an agent that reads nothing and is owned whole.
 
 Several may write at once: each checkpoint takes the build over anew, and one that was fenced meanwhile has written
-nothing and is tried again.
+nothing and is tried again. Each has an epoch of its own, so the ledger tells whether one whose COMMIT was lost has
+happened: taking the build over once more waits for it, since it holds the build's row to its end.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from streams.ambient import Ambient
 from streams.checkpoint.checkpoint import Checkpoint, Committed, commit
-from streams.checkpoint.output import Effect
-from streams.errors import Fenced, StoreUnavailable
+from streams.checkpoint.output import Activation, Effect, Outcome
+from streams.checkpoint.views import refresh_views
+from streams.errors import CommitUnknown, Fenced, StoreUnavailable, TransientError
+from streams.model.ledger import LedgerEntry
 from streams.model.position import Build, Owner
 from streams.store import Store
 
@@ -24,10 +28,14 @@ def commit_manually(
 ) -> Committed:
     """Make the effects durable together, in one checkpoint of `agent`.
 
-    Raises RowRejected where a row breaks a key, UsageError, StoreUnavailable (also where other writers never let go).
+    Raises RowRejected where a row breaks a key, UsageError, StoreUnavailable (nothing was written; also where other
+    writers never let go), CommitUnknown where the store cannot be asked whether it was.
     """
+    unknown: _Unknown | None = None
     for _ in range(ATTEMPTS_MAX):
-        owner = _take_over(store, agent)
+        owner = _take_over(store, agent, unknown)
+        if unknown is not None and (entry := _entry_of(store, unknown)) is not None:
+            return _read_back(store, entry, effects)
         checkpoint = Checkpoint(
             build=owner.build,
             epoch=owner.epoch,
@@ -41,14 +49,44 @@ def commit_manually(
         try:
             return commit(store, checkpoint, ambient=ambient)
         except Fenced:
-            continue
+            unknown = None
+        except CommitUnknown as error:
+            unknown = _Unknown(owner, error)
     raise StoreUnavailable(
         f"{ATTEMPTS_MAX} other writers came first; nothing was written", hint="try again when they are done"
     )
 
 
-def _take_over(store: Store, agent: str) -> Owner:
-    with store.write() as tx:
-        build = tx.agents.live_build(agent) or Build(agent)
-        tx.agents.make_build(build, live=True, writes=())
-        return tx.agents.claim(build)
+@dataclass(frozen=True, slots=True)
+class _Unknown:
+    """A checkpoint under this owner's epoch that may or may not have happened."""
+
+    owner: Owner
+    error: CommitUnknown
+
+
+def _take_over(store: Store, agent: str, unknown: _Unknown | None) -> Owner:
+    try:
+        with store.write() as tx:
+            build = tx.agents.live_build(agent) or Build(agent)
+            tx.agents.make_build(build, live=True, writes=())
+            return tx.agents.claim(build)
+    except TransientError as error:
+        raise (unknown.error if unknown is not None else error) from error
+
+
+def _entry_of(store: Store, unknown: _Unknown) -> LedgerEntry | None:
+    """What the ledger has of it."""
+    owner = unknown.owner
+    try:
+        with store.read() as tx:
+            return next((entry for entry in tx.ledger.entries(owner.build) if entry.epoch == owner.epoch), None)
+    except TransientError as error:
+        raise unknown.error from error
+
+
+def _read_back(store: Store, entry: LedgerEntry, effects: Sequence[Effect]) -> Committed:
+    activated = tuple(effect.table for effect in effects if isinstance(effect, Activation))
+    refresh_views(store, activated)
+    outcome = Outcome(entry.committed_at, entry.outputs, superseded=entry.superseded, late=entry.late)
+    return Committed(outcome, entry.committed_at, activated)

@@ -20,7 +20,8 @@ from streams.ambient import Ambient
 from streams.checkpoint.checkpoint import Checkpoint, commit
 from streams.checkpoint.output import Activation, Effect, Write
 from streams.checkpoint.tables import active_version, begin_version
-from streams.errors import UsageError
+from streams.checkpoint.views import refresh_views
+from streams.errors import CommitUnknown, UsageError
 from streams.history.rebuild import Rebuild, Rebuilding
 from streams.model.ledger import Cause, LedgerEntry, OutputRange
 from streams.model.position import Build, Move, Position
@@ -32,6 +33,7 @@ from streams.store import Store, Transaction
 from streams.wait import Task, Wait
 
 COPY_ROWS = 10_000  # rows copied in one checkpoint
+SWAPS_MAX = 20  # a connection that is lost so often in COMMIT is not coming back
 
 
 class _Behind(Exception):
@@ -341,6 +343,27 @@ class Rewind:
     # The swap
 
     def _swap(self, rebuild: Rebuild) -> None:
+        """Swap. Where its COMMIT is lost, what is stored decides whether it is done again."""
+        for last in (*(False,) * (SWAPS_MAX - 1), True):
+            try:
+                self._commit_swap(rebuild)
+            except CommitUnknown:
+                if self._is_swapped(rebuild):
+                    refresh_views(self._store, sorted(rebuild.versions))
+                elif last:
+                    raise
+                else:
+                    continue
+            return
+
+    def _is_swapped(self, rebuild: Rebuild) -> bool:
+        """A swap that is still under way is waited for: it holds the rows of its tables."""
+        with self._store.write() as tx:
+            for table in sorted(rebuild.versions):
+                tx.tables.lock_table(table)
+            return tx.agents.live_build(rebuild.build.agent) == rebuild.build
+
+    def _commit_swap(self, rebuild: Rebuild) -> None:
         with self._store.read() as tx:
             owner = tx.agents.owner(rebuild.build)
         assert owner is not None

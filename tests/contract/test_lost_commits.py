@@ -1,0 +1,145 @@
+"""A COMMIT whose outcome is unknown is read back and not reported: writes by hand and the swap of a rewind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, cast
+
+import pytest
+
+from streams.agents.body import RecordBody
+from streams.checkpoint.manual_write import commit_manually
+from streams.checkpoint.output import Activation
+from streams.checkpoint.tables import begin_version
+from streams.errors import CommitUnknown, StoreUnavailable
+from streams.history.rebuild import Rebuild
+from streams.history.rewind import Rewind
+from streams.history.verify import verify
+from streams.store import Store
+from streams.testing.manual_ambient import ManualAmbient
+from tests.contract.engine import Engine, reader, sink
+from tests.contract.making import active, records_of, stored, write
+
+SPEC = reader("scores", "leads", "scores")
+
+
+class _NotCommitted(Exception):
+    """Ends the transaction underneath without its COMMIT."""
+
+
+class LosingStore:
+    """Loses the outcome of commits that wrote to the ledger: the first `lost` of them, which happen or do not. Then
+    it is away if `away`."""
+
+    def __init__(self, inner: Store, *, lost: int = 1, happens: bool, away: bool = False) -> None:
+        self._inner = inner
+        self._happens = happens
+        self._away = away
+        self.left = lost
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    @contextmanager
+    def write(self) -> Iterator[Any]:
+        if self._away and not self.left:
+            raise StoreUnavailable("the store is away")
+        loses = False
+        with suppress(_NotCommitted), self._inner.write() as tx:
+            watched = _Watched(tx)
+            yield watched
+            loses = watched.checkpoint and self.left > 0
+            self._check(loses)
+        if loses:
+            self.left -= 1
+            raise CommitUnknown("the connection was lost in COMMIT", hint="read back what is stored")
+
+    def _check(self, loses: bool) -> None:
+        if loses and not self._happens:
+            raise _NotCommitted
+
+
+class _Watched:
+    """A transaction; `checkpoint` once it has asked for the ledger."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self.checkpoint = False
+
+    def __getattr__(self, name: str) -> Any:
+        self.checkpoint |= name == "ledger"
+        return getattr(self._inner, name)
+
+
+def losing(store: Store, **how: Any) -> Any:
+    return cast(Any, LosingStore(store, **how))
+
+
+@pytest.mark.parametrize("lost", [1, 3])
+@pytest.mark.parametrize("happens", [True, False])
+def test_a_write_by_hand_whose_commit_was_lost_is_there_once(
+    store: Store, ambient: ManualAmbient, happens: bool, lost: int
+) -> None:
+    commit_manually(store, [write("t", [{"v": 0}])], ambient=ambient)
+    losses = losing(store, lost=lost, happens=happens)
+    committed = commit_manually(losses, [write("t", [{"v": 1}, {"v": 2}])], ambient=ambient)
+    assert losses.left == (lost - 1 if happens else 0)
+    assert [record["v"] for record in records_of(stored(store, "t"))] == [0, 1, 2]
+    assert committed.outcome.rows == 2
+    assert verify(store).faults == []
+
+
+@pytest.mark.parametrize("happens", [True, False])
+def test_an_activation_whose_commit_was_lost_is_done_once(store: Store, ambient: ManualAmbient, happens: bool) -> None:
+    commit_manually(store, [write("t", [{"v": 0}])], ambient=ambient)
+    with store.read() as tx:
+        table = tx.tables.table("t")
+    assert table is not None
+    version = begin_version(store, table, made_by="cli", ambient=ambient).version
+    committed = commit_manually(losing(store, happens=happens), [Activation("t", version)], ambient=ambient)
+    assert committed.activated == ("t",)
+    assert active(store, "t").version == version
+    with store.read() as tx:
+        assert [each.activation for each in tx.tables.versions("t")] == [1, 2]
+        assert tx.rows.query("select count(*) from t", {})[1] == [(0,)]
+
+
+def test_a_write_by_hand_that_cannot_be_read_back_says_that_its_outcome_is_unknown(
+    store: Store, ambient: ManualAmbient
+) -> None:
+    commit_manually(store, [write("t", [{"v": 0}])], ambient=ambient)
+    with pytest.raises(CommitUnknown):
+        commit_manually(losing(store, happens=True, away=True), [write("t", [{"v": 1}])], ambient=ambient)
+
+
+@pytest.mark.parametrize("happens", [True, False])
+def test_a_rewind_whose_swap_was_lost_is_swapped_once(store: Store, ambient: ManualAmbient, happens: bool) -> None:
+    engine = Engine(store, ambient)
+    engine.append("leads", *({"n": n} for n in range(7)))
+    engine.consume(sink("leads"))
+    engine.consume(SPEC, lambda record: {"n": record["n"], "by": "old"})
+    losses = losing(store, lost=0, happens=happens)
+    body = RecordBody(lambda record: {"n": record["n"], "by": "new"})
+
+    class Last:
+        """Rebuilds, and from then on commits get lost."""
+
+        def __init__(self, rebuild: Rebuild) -> None:
+            self._rebuild = rebuild
+
+        def run(self) -> Any:
+            yield from engine.agent(SPEC, body, rebuild=self._rebuild).run()
+            losses.left = 1
+
+    done = engine.run(Rewind(SPEC, losses, ambient, make=Last).run())
+    assert (done.swapped, losses.left) == (True, 0)
+    assert engine.rows("scores") == [{"n": n, "by": "new"} for n in range(7)]
+    with store.read() as tx:
+        assert tx.agents.live_build("scores") == done.build
+        assert len(tx.rows.query("select n from scores", {})[1]) == 7
+    engine.append("leads", {"n": 7})
+    engine.consume(sink("leads"))
+    engine.consume(SPEC, lambda record: {"n": record["n"], "by": "new"})
+    assert [row["n"] for row in engine.rows("scores")] == list(range(8))
+    assert verify(store, deep=True).faults == []
