@@ -12,7 +12,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -20,6 +19,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from connectors.kafka.errors import ours
 from connectors.kafka.loop import KafkaLoop
+from connectors.kafka.record_batches import is_checked, log_records, read_whole
 from connectors.kafka.settings import KafkaSettings
 from streams.errors import MillstreamError, StoreUnavailable
 from streams.log import LogRecord, LogSlice
@@ -81,6 +81,7 @@ class KafkaReader:
         self._task: asyncio.Future[None] | None = None
         self._consumer: AIOKafkaConsumer | None = None
         self.used_at_s = time.monotonic()
+        self._is_whole = is_checked()
 
     def read(self, place: TopicPartition, first_offset: int, *, records_max: int, below: int | None) -> LogSlice:
         """What the protocol says. Raises OutOfRange, StoreUnavailable, StoreRefused."""
@@ -189,6 +190,8 @@ class KafkaReader:
             request_timeout_ms=15_000,
         )
         await consumer.start()
+        if self._is_whole:
+            read_whole(consumer)
         self._sought = True
         while True:
             places = self._go_to(consumer)
@@ -205,7 +208,7 @@ class KafkaReader:
 
     async def _poll(
         self, consumer: AIOKafkaConsumer, room: Sequence[TopicPartition]
-    ) -> dict[TopicPartition, Sequence[Any]]:
+    ) -> dict[TopicPartition, list[Any]]:
         """What has come of these; nothing as soon as another place is wanted, or after a while."""
         awake = asyncio.ensure_future(self._awake_again())
         polling = asyncio.ensure_future(consumer.getmany(*room, timeout_ms=POLL_MS, max_records=POLL_RECORDS))
@@ -255,14 +258,15 @@ class KafkaReader:
         self,
         consumer: AIOKafkaConsumer,
         places: dict[TopicPartition, _Place],
-        found: dict[TopicPartition, Sequence[Any]],
+        found: dict[TopicPartition, list[Any]],
     ) -> None:
         chunks = {}
         for place, held in places.items():
             state = consumer._subscription.subscription.assignment.state_value(place)
             following = state.position if state.has_valid_position else held.fetched_to
             if following != held.fetched_to:
-                records = [_record(message) for message in found.get(place, ())]
+                messages = found.get(place, [])
+                records = messages if self._is_whole else log_records(messages)
                 chunks[place] = _Chunk(records, following, sum(len(record.value) for record in records))
             if state.lso is not None:
                 held.end_offset = max(state.lso, following)
@@ -276,14 +280,3 @@ class KafkaReader:
             self._changed.notify_all()
         if chunks:
             self._hint()
-
-
-def _record(message: Any) -> LogRecord:
-    key = message.key
-    return LogRecord(
-        message.offset,
-        datetime.fromtimestamp(message.timestamp / 1000, UTC),
-        None if key is None else key.decode(errors="backslashreplace"),
-        message.value or b"",
-        message.headers,
-    )
