@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 from tests.kafka_server import KafkaCluster, KafkaMissingError, libraries, temporary_kafka
 from tests.postgres_databases import PostgresDatabases
 from tests.postgres_server import PostgresMissingError, PostgresServer, installed_binaries, temporary_server
+from tests.registry_server import RegistryMissingError, program
 from tests.shared_server import shared_server
 
 # No test asserts a time: a busy machine is slow, not wrong.
@@ -26,7 +27,7 @@ POSTGRES_FIXTURES = {
     "postgres_server_url",
     "postgres_url",
 }
-KAFKA_FIXTURES = {"kafka_bootstrap", "kafka", "kafka_libraries"}
+KAFKA_FIXTURES = {"kafka_bootstrap", "kafka", "kafka_libraries", "schema_registry"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -131,3 +132,13 @@ def kafka(kafka_libraries: None) -> Iterator[KafkaCluster]:
     """A broker of this test's own, to be stopped, killed or restarted."""
     with temporary_kafka() as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def schema_registry(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The URL of a schema registry that answers as Confluent's does, one for this run."""
+    try:
+        program()
+    except RegistryMissingError as error:
+        _missing(error)
+    return _shared(tmp_path_factory, "tests.registry_server")

@@ -19,7 +19,6 @@ from Maven Central at first use.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import signal
@@ -33,12 +32,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.maven import BUILD, fetch, missing_programs
 from tests.shared_server import end_with_parent, free_port, keep
 from tests.tcp_proxy import TcpProxy, proxied
 
-ROOT = Path(__file__).parents[1]
-POM = ROOT / "tests" / "kafka" / "pom.xml"
-LIBS = ROOT / "build" / "kafka" / "libs"
+POM = Path(__file__).parent / "kafka" / "pom.xml"
+LIBS = BUILD / "kafka" / "libs"
 START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 30.0
 QUORUM_STOP_TIMEOUT_S = 5.0
@@ -72,8 +71,7 @@ class KafkaMissingError(Exception):
 
 def check_installed() -> None:
     """Raises KafkaMissingError where neither a broker is named nor one could be started."""
-    needed = ["java"] if LIBS.exists() else ["java", "mvn"]
-    missing = [name for name in needed if shutil.which(name) is None]
+    missing = missing_programs(LIBS)
     if missing:
         raise KafkaMissingError(
             f"Kafka is missing: install {' and '.join(missing)} (openjdk-17-jre-headless, maven), or set "
@@ -84,18 +82,7 @@ def check_installed() -> None:
 def libraries() -> Path:
     """The folder of Kafka's jars, fetched at first use; several processes may ask at once."""
     check_installed()
-    LIBS.parent.mkdir(parents=True, exist_ok=True)
-    with (LIBS.parent / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not LIBS.exists():
-            unfinished = LIBS.with_name("libs.new")
-            shutil.rmtree(unfinished, ignore_errors=True)
-            command = ["mvn", "-q", "-B", "-f", str(POM), "dependency:copy-dependencies"]
-            done = subprocess.run([*command, f"-DoutputDirectory={unfinished}"], capture_output=True, text=True)
-            if done.returncode != 0:
-                raise RuntimeError(f"Maven could not fetch Kafka:\n{done.stdout}{done.stderr}")
-            unfinished.rename(LIBS)
-    return LIBS
+    return fetch(LIBS, "-f", str(POM), "dependency:copy-dependencies")
 
 
 @dataclass(slots=True)
@@ -416,7 +403,7 @@ def _run(port: int) -> None:
             listener.bind(("127.0.0.1", port))
         except OSError as error:
             sys.exit(f"port {port} can't be opened: {error.strerror}; try: make kafka PORT={port + 10}")
-    cluster = KafkaCluster(ROOT / "build" / "kafka" / "data", port=port)
+    cluster = KafkaCluster(BUILD / "kafka" / "data", port=port)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         print("starting Kafka …", file=sys.stderr, flush=True)
