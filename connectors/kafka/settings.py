@@ -22,7 +22,6 @@ OPTIONS = (
     "ssl_cert_file",
     "ssl_key_file",
     "topic_prefix",
-    "schema_registry",
 )
 
 
@@ -39,7 +38,6 @@ class KafkaSettings:
     ssl_cert_file: str | None = None
     ssl_key_file: str | None = None
     topic_prefix: str = ""
-    schema_registry: str = ""
 
     @classmethod
     def of(cls, url: str) -> KafkaSettings:
