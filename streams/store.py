@@ -18,6 +18,7 @@ from streams.model.ledger import LedgerEntry
 from streams.model.position import Build, Owner, Position
 from streams.model.run import Run, RunLogLine
 from streams.model.seen_id import SeenId, SeenKey
+from streams.model.selection import Selected, Selection
 from streams.model.table_version import (
     Sequencer,
     SequencerKey,
@@ -130,6 +131,11 @@ class Tables(Protocol):
         """Make the view with the plain name show the active version. In a transaction of its own, after the swap."""
         ...
 
+    def show_as(self, name: str, table: str | None) -> None:
+        """Make a view of another name show what the table's own view shows, with the columns that it has now; None
+        removes that view. Raises UsageError where something that is no view has the name."""
+        ...
+
     def sequencers(self, table: str, version: int) -> list[Sequencer]:
         """In partition order, without locks."""
         ...
@@ -192,6 +198,12 @@ class Rows(Protocol):
         """Which of these keys have a row."""
         ...
 
+    def places(
+        self, version: VersionInfo, unique_on: Sequence[str], keys: Sequence[tuple[object, ...]]
+    ) -> dict[tuple[object, ...], tuple[int, int]]:
+        """Partition and offset of the rows of these keys, where there are any."""
+        ...
+
     def overflow(
         self, version: VersionInfo, unique_on: Sequence[str], keys: Sequence[tuple[object, ...]]
     ) -> dict[tuple[object, ...], str]:
@@ -214,6 +226,10 @@ class Rows(Protocol):
         rows_max: int,
     ) -> StoredRows:
         """By (value, offset), strictly after the pair given; `after` None begins at the first. Nulls are left out."""
+        ...
+
+    def select(self, version: VersionInfo, schema: Schema, selection: Selection) -> Selected:
+        """Rows by time and identity. `schema` holds the fields wanted, of the version's own."""
         ...
 
     def offset_at(self, version: VersionInfo, partition: int, at: datetime) -> int:

@@ -136,19 +136,30 @@ class PostgresVersionDDL:
         name, table = _index_name(version, "time"), self.qualified(version.sql_name)
         _run(session, f"CREATE INDEX IF NOT EXISTS {name} ON {table} ({quoted(column)}, _offset)")
 
+    def index_identity(self, session: Session, version: VersionInfo, identity: str, column: str) -> None:
+        name, table = _index_name(version, "identity"), self.qualified(version.sql_name)
+        _run(session, f"CREATE INDEX IF NOT EXISTS {name} ON {table} ({quoted(identity)}, {quoted(column)})")
+
     def drop(self, session: Session, version: VersionInfo) -> None:
         _run(session, f"DROP TABLE IF EXISTS {self.qualified(version.sql_name)}")
 
     def show(self, session: Session, table: str, version: VersionInfo | None) -> None:
-        view = self.qualified(table)
-        views = self._take_views_down(session, view) if self._exists(session, table) else []
-        _run(session, f"DROP VIEW IF EXISTS {view}")
         if version is None:
+            self._show(session, table, None)
             return
         columns = [*map(quoted, version.schema.names), "record_id", "_partition", "_offset", "_at"]
-        source = self.qualified(version.sql_name)
-        _run(session, f"CREATE VIEW {view} AS SELECT {', '.join(columns)} FROM {source}")
-        self._put_views_up(session, views)
+        self._show(session, table, f"SELECT {', '.join(columns)} FROM {self.qualified(version.sql_name)}")
+
+    def alias(self, session: Session, name: str, table: str | None) -> None:
+        self._show(session, name, None if table is None else f"SELECT * FROM {self.qualified(table)}")
+
+    def _show(self, session: Session, name: str, query: str | None) -> None:
+        view = self.qualified(name)
+        views = self._take_views_down(session, view) if self._exists(session, name) else []
+        _run(session, f"DROP VIEW IF EXISTS {view}")
+        if query is not None:
+            _run(session, f"CREATE VIEW {view} AS {query}")
+            self._put_views_up(session, views)
 
     def _exists(self, session: Session, table: str) -> bool:
         cursor = session.cursor

@@ -9,11 +9,13 @@ from typing import Any
 import psycopg
 
 from connectors.postgres.ddl import PostgresVersionDDL
+from connectors.postgres.selecting import select_sql
 from connectors.postgres.storage import SQL_TYPES, comparable, placed, quoted, selected, sql_name_of, types_of
 from connectors.sql.session import Session
 from streams.errors import StoreUnavailable, UsageError
+from streams.model.selection import Selected, Selection
 from streams.model.table_version import StoredRows, VersionInfo
-from streams.rows.schema import OVERFLOW_COLUMN
+from streams.rows.schema import OVERFLOW_COLUMN, Schema
 from streams.store import UpsertCounts
 
 _OUTSIDE_MAX = 10
@@ -130,6 +132,12 @@ class PostgresRows:
     ) -> set[tuple[object, ...]]:
         return set(self._held(version, unique_on, keys, "1"))
 
+    def places(
+        self, version: VersionInfo, unique_on: Sequence[str], keys: Sequence[tuple[object, ...]]
+    ) -> dict[tuple[object, ...], tuple[int, int]]:
+        held: dict[tuple[object, ...], Any] = self._held(version, unique_on, keys, "ARRAY[_partition::int8, _offset]")
+        return {key: (place[0], place[1]) for key, place in held.items()}
+
     def overflow(
         self, version: VersionInfo, unique_on: Sequence[str], keys: Sequence[tuple[object, ...]]
     ) -> dict[tuple[object, ...], str]:
@@ -201,6 +209,13 @@ class PostgresRows:
             record_ids=[row[2] for row in found],
             values=[row[3:] for row in found],
         )
+
+    def select(self, version: VersionInfo, schema: Schema, selection: Selection) -> Selected:
+        sql, parameters = select_sql(self._table(version), schema, selection)
+        found = self._read(sql, parameters)
+        if not found:
+            self._check_snapshot()
+        return Selected([row[3:] for row in found], tuple(found[-1][:3]) if found else None)
 
     def offset_at(self, version: VersionInfo, partition: int, at: datetime) -> int:
         """Commit times grow with offsets, so the place is found by halving."""

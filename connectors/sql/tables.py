@@ -104,7 +104,15 @@ class VersionDDL(Protocol):
         """Index a typed column, in the order of (value, offset), where it is not indexed yet."""
         ...
 
+    def index_identity(self, session: Session, version: VersionInfo, identity: str, column: str) -> None:
+        """Index (identity, time), for the last rows of each identity and for ranges of one."""
+        ...
+
     def drop(self, session: Session, version: VersionInfo) -> None: ...
+
+    def alias(self, session: Session, name: str, table: str | None) -> None:
+        """Make the view of this name show all of another view; None removes it."""
+        ...
 
     def show(self, session: Session, table: str, version: VersionInfo | None) -> None:
         """Make the view of this name show the version; None removes it."""
@@ -176,6 +184,15 @@ class SqlTables:
         field = version.schema.field(time_index) if time_index is not None else None
         if field is not None and field.type not in (None, Type.JSON, Type.ARRAY):
             self._ddl.index(self._session, version, field.name)
+            self._index_identity(version, field.name, table.options.unique_on if table is not None else ())
+
+    def _index_identity(self, version: VersionInfo, time: str, unique_on: Sequence[str]) -> None:
+        """A table whose key is the time and an identity is asked for the rows of one identity, too."""
+        if len(unique_on) < 2 or unique_on[0] != time:
+            return
+        identity = version.schema.field(unique_on[1])
+        if identity is not None and identity.type is Type.TEXT:
+            self._ddl.index_identity(self._session, version, identity.name, time)
 
     def add_partitions(self, table: str, version: int, partitions: int) -> None:
         self._make_sequencers(self._existing(table, version), partitions)
@@ -252,6 +269,9 @@ class SqlTables:
             self._ddl.show(self._session, table, None)
         else:
             self._ddl.show(self._session, table, self._existing(table, held.active_version))
+
+    def show_as(self, name: str, table: str | None) -> None:
+        self._ddl.alias(self._session, name, table)
 
     def sequencers(self, table: str, version: int) -> list[Sequencer]:
         rows = self._session.rows(_SEQUENCERS, {"k_table_name": table, "k_version": version})

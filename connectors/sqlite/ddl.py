@@ -58,18 +58,30 @@ class SqliteVersionDDL:
         name = quoted(f"{version.sql_name}__time")
         _run(session, f"CREATE INDEX IF NOT EXISTS {name} ON {quoted(version.sql_name)} ({quoted(column)}, _row)")
 
+    def index_identity(self, session: Session, version: VersionInfo, identity: str, column: str) -> None:
+        name, columns = quoted(f"{version.sql_name}__identity"), f"{quoted(identity)}, {quoted(column)}"
+        _run(session, f"CREATE INDEX IF NOT EXISTS {name} ON {quoted(version.sql_name)} ({columns})")
+
     def drop(self, session: Session, version: VersionInfo) -> None:
         _run(session, f"DROP TABLE IF EXISTS {quoted(version.sql_name)}")
 
-    def show(self, session: Session, table: str, version: VersionInfo | None) -> None:
+    def alias(self, session: Session, name: str, table: str | None) -> None:
+        self._clear_view(session, name)
+        if table is not None:
+            _run(session, f"CREATE VIEW {quoted(name)} AS SELECT * FROM {quoted(table)}")
+
+    def _clear_view(self, session: Session, name: str) -> None:
         with session.errors():
-            session.cursor.execute("SELECT type, name FROM sqlite_schema WHERE lower(name) = lower(?)", (table,))
+            session.cursor.execute("SELECT type, name FROM sqlite_schema WHERE lower(name) = lower(?)", (name,))
             held = session.cursor.fetchone()
-        if held is not None and (held[0] != "view" or held[1] != table):
+        if held is not None and (held[0] != "view" or held[1] != name):
             raise UsageError(
-                f"table {table!r} cannot have a view: {held[0]} {held[1]!r} has its name", hint="choose another name"
+                f"table {name!r} cannot have a view: {held[0]} {held[1]!r} has its name", hint="choose another name"
             )
-        _run(session, f"DROP VIEW IF EXISTS {quoted(table)}")
+        _run(session, f"DROP VIEW IF EXISTS {quoted(name)}")
+
+    def show(self, session: Session, table: str, version: VersionInfo | None) -> None:
+        self._clear_view(session, table)
         if version is not None:
             columns = ", ".join((*shown_columns_of(version.schema), "record_id", "_partition", "_offset", "_at"))
             _run(session, f"CREATE VIEW {quoted(table)} AS SELECT {columns} FROM {quoted(version.sql_name)}")

@@ -10,6 +10,7 @@ from typing import Any
 
 from connectors.sql.session import Session
 from connectors.sqlite.ddl import OFFSET_BITS, OFFSET_MASK
+from connectors.sqlite.selecting import select_sql
 from connectors.sqlite.storage import (
     DECIMAL_ORDER,
     at_of,
@@ -23,6 +24,7 @@ from connectors.sqlite.storage import (
     types_of,
 )
 from streams.errors import RowRejected, StoreBroken, StoreRefused, UsageError
+from streams.model.selection import Selected, Selection
 from streams.model.table_version import StoredRows, VersionInfo
 from streams.rows.schema import OVERFLOW_COLUMN, Schema, Type
 from streams.rows.turned_rows import TurnedRows
@@ -109,6 +111,12 @@ class SqliteRows:
     ) -> set[tuple[object, ...]]:
         return set(self._held(version, unique_on, keys, "1"))
 
+    def places(
+        self, version: VersionInfo, unique_on: Sequence[str], keys: Sequence[tuple[object, ...]]
+    ) -> dict[tuple[object, ...], tuple[int, int]]:
+        held: dict[tuple[object, ...], Any] = self._held(version, unique_on, keys, "_row")
+        return {key: (row >> OFFSET_BITS, row & OFFSET_MASK) for key, row in held.items()}
+
     def overflow(
         self, version: VersionInfo, unique_on: Sequence[str], keys: Sequence[tuple[object, ...]]
     ) -> dict[tuple[object, ...], str]:
@@ -174,6 +182,19 @@ class SqliteRows:
             self._cursor.execute(f"SELECT {columns} FROM {quoted(version.sql_name)} {tail}", parameters)
             found = self._cursor.fetchall()
         return _stored_rows(version.schema, found)
+
+    def select(self, version: VersionInfo, schema: Schema, selection: Selection) -> Selected:
+        sql, parameters = select_sql(version, schema, selection)
+        with self._session.errors():
+            self._cursor.execute(sql, parameters)
+            found = self._cursor.fetchall()
+        if not found:
+            return Selected([], None)
+        _, _, *stored = zip(*found, strict=True)
+        columns = decode_columns(types_of(schema), stored)
+        when, place = found[-1][:2]
+        after = (at_of(when), place >> OFFSET_BITS, place & OFFSET_MASK)
+        return Selected(TurnedRows(columns) if columns else [()] * len(found), after)
 
     def offset_at(self, version: VersionInfo, partition: int, at: datetime) -> int:
         """Commit times grow with offsets, so the place is found by halving."""

@@ -69,7 +69,8 @@ class Checkpoint:
     `checkpoint_number` is set for builds owned whole: the owner row is swapped and positions are then set; None means
     that each move swaps its own position. `retried` names dead letters whose records this checkpoint consumes, `seen`
     the ids of records that it lands, for a log that keeps none. `guard` runs first of all in the transaction; whatever
-    it raises throws the checkpoint away.
+    it raises throws the checkpoint away. `settle` gives the state that follows from what the effects came to, such as a
+    count of the rows that were new.
     """
 
     build: Build
@@ -88,6 +89,7 @@ class Checkpoint:
     effects: tuple[Effect, ...] = ()
     run: Run | None = None
     guard: Callable[[Transaction], None] | None = None
+    settle: Callable[[Outcome], Mapping[str, bytes | None]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,8 @@ class CheckpointCommit:
             outcome = apply_effects(tx, plan, now=self._ambient.now(), sequenced=self._sequenced)
             self._transition_to(Phase.WRITTEN)
             crash_points.reach("checkpoint.rows")
+            if checkpoint.settle is not None:
+                tx.states.write(checkpoint.build, checkpoint.settle(outcome))
             self._record(tx, outcome)
             self._transition_to(Phase.RECORDED)
             crash_points.reach("checkpoint.ledger")

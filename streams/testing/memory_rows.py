@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from streams.errors import RowRejected, UsageError
+from streams.model.selection import Selected, Selection, Span
 from streams.model.table_version import StoredRows, VersionInfo
 from streams.rows.schema import Schema
 from streams.store import UpsertCounts
@@ -113,6 +114,16 @@ class MemoryRows:
         stand = {_key(row.values, places) for _, _, row in self._all(version)}
         return {key for key in keys if key in stand}
 
+    def places(
+        self, version: VersionInfo, unique_on: Sequence[str], keys: Sequence[Key]
+    ) -> dict[Key, tuple[int, int]]:
+        places = places_of(version.schema, unique_on)
+        if len(places) < len(unique_on):
+            return {}
+        wanted = set(keys)
+        held = ((_key(row.values, places), (partition, offset)) for partition, offset, row in self._all(version))
+        return {key: place for key, place in held if key is not None and key in wanted}
+
     def overflow(self, version: VersionInfo, unique_on: Sequence[str], keys: Sequence[Key]) -> dict[Key, str]:
         places = places_of(version.schema, unique_on)
         wanted = set(keys)
@@ -148,6 +159,26 @@ class MemoryRows:
             found = [pair for pair in found if pair > (after, after_offset)]
         return _stored(version, page, [offset for _, offset in found[:rows_max]])
 
+    def select(self, version: VersionInfo, schema: Schema, selection: Selection) -> Selected:
+        wanted = places_of(version.schema, schema.names)
+        (time,) = places_of(version.schema, [selection.time])
+        identities = places_of(version.schema, [selection.identity]) if selection.identity else []
+        found: list[tuple[Any, int, int, StoredRow]] = []
+        for partition, offset, row in self._all(version):
+            identity = row.values[identities[0]] if identities else None
+            if _lies_in(row.values[time], _span_of(selection, identity)):
+                found.append((row.values[time], partition, offset, row))
+        found.sort(key=lambda each: each[:3])
+        if selection.latest:
+            last = {tuple(each[3].values[place] for place in identities): each[0] for each in found}
+            found = [e for e in found if last[tuple(e[3].values[place] for place in identities)] == e[0]]
+        if selection.after is not None:
+            after: Any = selection.after
+            found = [each for each in found if each[:3] > after]
+        found = found[: selection.rows_max]
+        values = [tuple(row.values[place] for place in wanted) for _, _, _, row in found]
+        return Selected(values, found[-1][:3] if found else None)
+
     def offset_at(self, version: VersionInfo, partition: int, at: datetime) -> int:
         for offset, row in self._pages.look("rows", version.sql_name, partition).items():
             if row.at >= at:
@@ -176,6 +207,17 @@ class MemoryRows:
         for partition in sorted(self._pages.look("sequencers", version.table, version.version)):
             for offset, row in self._pages.look("rows", version.sql_name, partition).items():
                 yield partition, offset, row
+
+
+def _span_of(selection: Selection, identity: object) -> Span | None:
+    """The times wanted of an identity; None: none."""
+    return selection.span if selection.identities is None else selection.identities.get(str(identity))
+
+
+def _lies_in(time: Any, span: Span | None) -> bool:
+    if span is None or time is None:
+        return False
+    return (span.first is None or span.first <= time) and (span.last is None or time <= span.last)
 
 
 def unique_columns(pages: Pages, version: VersionInfo) -> tuple[str, ...]:

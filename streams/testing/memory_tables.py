@@ -111,6 +111,13 @@ class MemoryTables:
         if version is not None:
             self._pages.change("views")[table] = View(version)
 
+    def show_as(self, name: str, table: str | None) -> None:
+        views = self._pages.change("views")
+        if table is None:
+            views.pop(name, None)
+        else:
+            views[name] = views[table]
+
     def sequencers(self, table: str, version: int) -> list[Sequencer]:
         page = self._pages.look("sequencers", table, version)
         return [page[index] for index in sorted(page)]
