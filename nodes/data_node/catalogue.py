@@ -1,0 +1,180 @@
+"""The catalogue: which updaters, tables and identifiers there are, as facts of the store.
+
+Whoever changes it first writes one row that all of them write, so that claims are made one at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import orjson
+
+from nodes.data_node.errors import DataNodeUnknown, HashClash, IdentifierClash
+from nodes.data_node.origin import Origin, same_class, still_exists
+from streams.store import Transaction
+
+_ROOM = "data_node:"
+_UPDATER, _TABLE, _IDENTIFIER = f"{_ROOM}updater:", f"{_ROOM}table:", f"{_ROOM}identifier:"
+
+
+@dataclass(frozen=True, slots=True)
+class Updater:
+    """An update process: what it is, what went into its hashes, and what it depends on (name to hash)."""
+
+    update_hash: str
+    storage_hash: str
+    origin: Origin
+    namespace: str | None
+    config: Mapping[str, Any]
+    update_input: Mapping[str, Any]
+    storage_input: Mapping[str, Any]
+    dependencies: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTable:
+    """A table of DataNodes. `origin` is the class that its hash belongs to."""
+
+    storage_hash: str
+    origin: Origin
+    namespace: str | None = None
+    identifier: str | None = None
+    description: str | None = None
+    columns: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Identifier:
+    """A published name, and the table it points at. `claimed_by` are tables whose nodes carry it, without being told
+    that it points elsewhere; `shown` is the schema number that its view was made for."""
+
+    identifier: str
+    storage_hash: str
+    claimed_by: Sequence[str] = ()
+    shown: int = 0
+
+
+class Catalogue:
+    """The catalogue as one transaction sees it."""
+
+    def __init__(self, tx: Transaction) -> None:
+        self._tx = tx
+
+    def lock(self) -> None:
+        """Wait for other writers of the catalogue, and keep them out until the transaction ends."""
+        self._tx.meta.put(f"{_ROOM}lock", "")
+
+    def updater(self, update_hash: str) -> Updater | None:
+        return _updater(self._tx.meta.get(_UPDATER + update_hash))
+
+    def updaters(self, storage_hash: str | None = None) -> list[Updater]:
+        found = [_updater(text) for text in self._tx.meta.all(_UPDATER).values()]
+        return [each for each in found if each is not None and storage_hash in (None, each.storage_hash)]
+
+    def table(self, storage_hash: str) -> StoredTable | None:
+        return _table(self._tx.meta.get(_TABLE + storage_hash))
+
+    def tables(self) -> list[StoredTable]:
+        return [each for text in self._tx.meta.all(_TABLE).values() if (each := _table(text)) is not None]
+
+    def identifier(self, name: str) -> Identifier | None:
+        return _identifier(self._tx.meta.get(_IDENTIFIER + name))
+
+    def identifiers(self) -> list[Identifier]:
+        return [each for text in self._tx.meta.all(_IDENTIFIER).values() if (each := _identifier(text)) is not None]
+
+    def save_updater(self, updater: Updater) -> None:
+        if self.updater(updater.update_hash) != updater:
+            self._put(_UPDATER + updater.update_hash, updater)
+
+    def save_table(self, table: StoredTable) -> None:
+        if self.table(table.storage_hash) != table:
+            self._put(_TABLE + table.storage_hash, table)
+
+    def save_identifier(self, identifier: Identifier) -> None:
+        if self.identifier(identifier.identifier) != identifier:
+            self._put(_IDENTIFIER + identifier.identifier, identifier)
+
+    def forget(self, *, updater: str = "", table: str = "", identifier: str = "") -> None:
+        for room, name in ((_UPDATER, updater), (_TABLE, table), (_IDENTIFIER, identifier)):
+            if name:
+                self._tx.meta.put(room + name, None)
+
+    def _put(self, key: str, value: Updater | StoredTable | Identifier) -> None:
+        self._tx.meta.put(key, orjson.dumps(asdict(value), option=orjson.OPT_SORT_KEYS).decode())
+
+    # Claims
+
+    def claim_table(self, table: StoredTable) -> None:
+        """Raises HashClash where another class that still exists has the hash."""
+        held = self.table(table.storage_hash)
+        if held is not None and not same_class(held.origin, table.origin) and still_exists(held.origin):
+            raise HashClash(
+                f"{table.storage_hash} is claimed by two classes: {held.origin.qualified} ({held.origin.file}) and "
+                f"{table.origin.qualified} ({table.origin.file})",
+                hint="give one of them another class attribute hash_name; or, if the class has moved, "
+                f"`millstream data-node rename {table.storage_hash} {table.origin.qualified}`",
+            )
+        self.save_table(table)
+
+    def claim_identifier(self, name: str, storage_hash: str) -> None:
+        """Raises IdentifierClash where another table has the identifier."""
+        held = self.identifier(name)
+        if held is None:
+            if self._tx.tables.table(name) is not None:
+                raise IdentifierClash(
+                    f"identifier {name!r} is the name of a table that no DataNode keeps", hint="choose another one"
+                )
+            self.save_identifier(Identifier(name, storage_hash, (storage_hash,)))
+        elif storage_hash != held.storage_hash and storage_hash not in held.claimed_by:
+            owner = self.table(held.storage_hash)
+            by = f", the table of {owner.origin.qualified}" if owner is not None else ""
+            raise IdentifierClash(
+                f"identifier {name!r} belongs to {held.storage_hash}{by}",
+                hint=f"choose another identifier, or move this one: `millstream data-node point {name} {storage_hash}`",
+            )
+
+    def point(self, name: str, storage_hash: str) -> Identifier:
+        """Let an identifier show another table. Raises DataNodeUnknown for one that is not there."""
+        held = self.identifier(name)
+        if held is None:
+            raise DataNodeUnknown(f"there is no identifier {name!r}", hint="`millstream data-node identifiers`")
+        if self.table(storage_hash) is None:
+            raise DataNodeUnknown(f"there is no DataNode table {storage_hash!r}", hint="`millstream data-node list`")
+        claimed = tuple(dict.fromkeys((*held.claimed_by, held.storage_hash, storage_hash)))
+        moved = replace(held, storage_hash=storage_hash, claimed_by=claimed, shown=0)
+        self.save_identifier(moved)
+        return moved
+
+    def storage_of(self, name: str) -> str | None:
+        """The table that an identifier, a storage hash, or an update hash means."""
+        pointed = self.identifier(name)
+        if pointed is not None:
+            return pointed.storage_hash
+        if self.table(name) is not None:
+            return name
+        updater = self.updater(name)
+        return updater.storage_hash if updater is not None else None
+
+
+def _updater(text: str | None) -> Updater | None:
+    if text is None:
+        return None
+    held = orjson.loads(text)
+    return Updater(**{**held, "origin": Origin(**held["origin"])})
+
+
+def _table(text: str | None) -> StoredTable | None:
+    if text is None:
+        return None
+    held = orjson.loads(text)
+    return StoredTable(**{**held, "origin": Origin(**held["origin"]), "columns": tuple(held["columns"])})
+
+
+def _identifier(text: str | None) -> Identifier | None:
+    if text is None:
+        return None
+    held = orjson.loads(text)
+    return Identifier(**{**held, "claimed_by": tuple(held["claimed_by"])})
