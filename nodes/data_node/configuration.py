@@ -19,8 +19,8 @@ class DataNodeConfiguration(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
-    offset_start: datetime | None = Field(None, json_schema_extra={"update_only": True})
-    asset_list: list[str] | None = Field(None, json_schema_extra={"update_only": True})
+    offset_start: datetime | None = Field(default=None, json_schema_extra={"update_only": True})
+    asset_list: list[str] | None = Field(default=None, json_schema_extra={"update_only": True})
     records: list[RecordDefinition] = Field(default_factory=list)
-    node_metadata: DataNodeMetaData | None = Field(None, json_schema_extra={"runtime_only": True})
-    open_to_public: bool = Field(False, json_schema_extra={"runtime_only": True})
+    node_metadata: DataNodeMetaData | None = Field(default=None, json_schema_extra={"runtime_only": True})
+    open_to_public: bool = Field(default=False, json_schema_extra={"runtime_only": True})

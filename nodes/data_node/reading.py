@@ -135,9 +135,12 @@ def _fields(shape: Shape, columns: Sequence[str] | None) -> Schema:
 
 def _indexed(schema: Schema, values: Any, index: Sequence[str]) -> pd.DataFrame:
     """Rows as a frame under their index; whole numbers and booleans without nulls as plain numpy."""
+    import pandas as pd
+
     from streams.rows.frames import frame_of
 
     frame = frame_of(schema, values)
+    frame.columns = pd.Index(list(frame.columns))  # of the dtype that a user's own frame has
     for name, dtype in (("Int64", "int64"), ("boolean", "bool")):
         plain = [
             column for column in frame.columns if str(frame[column].dtype) == name and not frame[column].isna().any()

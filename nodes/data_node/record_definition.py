@@ -12,5 +12,5 @@ class RecordDefinition(BaseModel):
 
     column_name: str
     dtype: str
-    label: str | None = Field(None, json_schema_extra={"runtime_only": True})
-    description: str | None = Field(None, json_schema_extra={"runtime_only": True})
+    label: str | None = Field(default=None, json_schema_extra={"runtime_only": True})
+    description: str | None = Field(default=None, json_schema_extra={"runtime_only": True})

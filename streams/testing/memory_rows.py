@@ -114,9 +114,7 @@ class MemoryRows:
         stand = {_key(row.values, places) for _, _, row in self._all(version)}
         return {key for key in keys if key in stand}
 
-    def places(
-        self, version: VersionInfo, unique_on: Sequence[str], keys: Sequence[Key]
-    ) -> dict[Key, tuple[int, int]]:
+    def places(self, version: VersionInfo, unique_on: Sequence[str], keys: Sequence[Key]) -> dict[Key, tuple[int, int]]:
         places = places_of(version.schema, unique_on)
         if len(places) < len(unique_on):
             return {}
