@@ -12,7 +12,7 @@ from typing import Any
 from streams.ambient import Ambient
 from streams.errors import UsageError
 from streams.log import Log
-from streams.store import Commits, SharesDriver, Store, Transaction
+from streams.store import Commits, NamesHolder, SharesDriver, Store, Transaction
 
 STORES = "millstream.stores"
 LOGS = "millstream.logs"
@@ -96,6 +96,10 @@ class StoreWithLog:
     def share_driver(self) -> None:
         if isinstance(self._store, SharesDriver):
             self._store.share_driver()
+
+    def name_holder(self, holder: str, *, lease_s: float) -> None:
+        if isinstance(self._store, NamesHolder):
+            self._store.name_holder(holder, lease_s=lease_s)
 
     def close(self) -> None:
         self.log.close()

@@ -451,3 +451,13 @@ class SharesDriver(Protocol):
     def share_driver(self) -> None:
         """Make the library that user code imports the store's own. Before user code runs; again does nothing."""
         ...
+
+
+@runtime_checkable
+class NamesHolder(Protocol):
+    """A store whose sessions say whose they are, so that those of a dead holder can be ended when they hold locks."""
+
+    def name_holder(self, holder: str, *, lease_s: float) -> None:
+        """What this process does from now on is this holder's. Another holder is dead when its beat has stood still
+        for `lease_s`."""
+        ...

@@ -15,8 +15,9 @@ import psycopg
 from sqlalchemy.pool import QueuePool
 
 from connectors.postgres.errors import postgres_errors, translated
+from connectors.postgres.lock_watch import LEASE_S, LockWatch, session_name
 from connectors.postgres.storage import JsonText, JsonTextDumper
-from streams.errors import CommitUnknown, StoreRefused, UsageError
+from streams.errors import CommitUnknown, StoreRefused, StoreUnavailable, UsageError
 
 CONNECT_TIMEOUT_S = 10
 LOCK_TIMEOUT_S = 20
@@ -35,7 +36,15 @@ class Database:
         self._application_name = application_name
         self._closed = False
         self._pool = self._make_pool()
+        self._locks = LockWatch(self.connect)
         _databases.add(self)
+
+    def belong_to(self, store_id: str, *, holder: str = "", lease_s: float = LEASE_S) -> None:
+        """Sessions from now on say so in their `application_name`; idle ones are closed."""
+        self._application_name = session_name(store_id, holder)
+        self._locks.belong_to(store_id=store_id, holder=holder, lease_s=lease_s)
+        self._pool.dispose()
+        self._pool = self._make_pool()
 
     def _make_pool(self) -> QueuePool:
         return QueuePool(
@@ -97,11 +106,17 @@ class Database:
             raise UsageError("the store was closed", hint="open it anew")
         proxy = self._begun(begin)
         connection: psycopg.Connection[tuple[Any, ...]] = cast(Any, proxy.driver_connection)
+        pid = connection.info.backend_pid
         try:
-            with connection.cursor(binary=True) as cursor:
+            with self._locks.watching(pid), connection.cursor(binary=True) as cursor:
                 yield cursor
-        except BaseException:
+        except BaseException as error:
             self._roll_back(proxy, connection)
+            if isinstance(error.__cause__, psycopg.errors.LockNotAvailable) and (root := self._locks.root_of(pid)):
+                raise StoreUnavailable(
+                    f"waited {LOCK_TIMEOUT_S} s for a lock that is held by {root}",
+                    hint=f"it is tried again; `select pg_terminate_backend({root.pid})` ends that session",
+                ) from error
             raise
         self._commit(proxy, connection)
 
@@ -148,6 +163,7 @@ class Database:
     def close(self) -> None:
         """Close what is idle. Whoever still uses a connection keeps it until it is done."""
         self._closed = True
+        self._locks.close()
         self._pool.dispose()
         _databases.discard(self)
 
@@ -155,6 +171,7 @@ class Database:
         """The connections belong to the parent: leave them alone, unclosed."""
         _inherited.append(self._pool)
         self._pool = self._make_pool()
+        self._locks = self._locks.again()
 
 
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()

@@ -88,6 +88,9 @@ class PostgresStore:
                 )
                 self._holders.add(holder)
 
+    def name_holder(self, holder: str, *, lease_s: float) -> None:
+        self._database.belong_to(self.store_id, holder=holder, lease_s=lease_s)
+
     def _liveness_name(self, holder: str) -> str:
         return f"{self._database.system_schema}/{holder}"
 
@@ -124,6 +127,7 @@ def open_store(
         store = PostgresStore(database, url=_without_password(url), ambient=ambient)
         try:
             store.store_id = _introduce(store, project, ambient)
+            database.belong_to(store.store_id)
         except BaseException:
             store.close()
             raise

@@ -78,6 +78,7 @@ class DispatchOptions:
     records_max: int = 10_000
     interval_s: float = 0.1
     run_cut_s: float = 10.0
+    lease_s: float = 10.0
     crash_point: str | None = None
 
     @classmethod
@@ -95,6 +96,7 @@ class DispatchOptions:
             records_max=settings.checkpoint_records_max,
             interval_s=settings.checkpoint_interval_s,
             run_cut_s=settings.run_cut_s,
+            lease_s=settings.lease_s,
             crash_point=crash_point,
         )
 
@@ -248,6 +250,7 @@ class Dispatch:
             log_url=options.log_url,
             schema=options.schema,
             worker=options.worker,
+            lease_s=options.lease_s,
             secrets=EnvironmentSecrets(options.environment).found(node.secrets),
             crash_point=options.crash_point,
         )

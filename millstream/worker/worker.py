@@ -52,7 +52,7 @@ from streams.model.dead_letter import DeadLetterState
 from streams.model.run import RunLogLine, RunStatus
 from streams.ownership.holder import Holder, is_running
 from streams.ownership.ownership import LeaseKeeper
-from streams.store import Store
+from streams.store import NamesHolder, Store
 from streams.wait import drive
 
 UPKEEP_S = 60.0
@@ -244,6 +244,8 @@ class Worker:
 
     def _run(self) -> None:
         self._stop_leases = threading.Event()
+        if isinstance(self._store, NamesHolder):
+            self._store.name_holder(self._holder.holder_id, lease_s=self._options.lease_s)
         self._store.hold_liveness(self._holder.holder_id)
         orphans = interrupt_orphans(self._store, self._ambient, me=self._holder.holder_id, alive=is_running)
         if orphans:

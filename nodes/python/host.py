@@ -37,7 +37,7 @@ from streams.agents.partitions import Assignment
 from streams.ambient import SystemAmbient
 from streams.backends import open_store
 from streams.errors import Fenced, MillstreamError, StopError, StoreBroken, TransientError
-from streams.store import Store
+from streams.store import NamesHolder, Store
 
 
 def main(connection_fd: int, progress_fd: int) -> None:
@@ -104,6 +104,8 @@ class HostProcess:
         try:
             if self._store is None:
                 self._store = open_store(self._setup.store_url, log=self._setup.log_url, schema=self._setup.schema)
+                if isinstance(self._store, NamesHolder):
+                    self._store.name_holder(self._setup.worker, lease_s=self._setup.lease_s)
             return do_job(
                 job,
                 self._setup,

@@ -13,7 +13,8 @@ from streams.model.table_version import TableOptions
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """For the life of a host. `secrets` are the node's own, by name. `worker` names the service in its runs.
+    """For the life of a host. `secrets` are the node's own, by name. `worker` names the service in its runs, and whose
+    leases its commits rest on, which are dead after `lease_s` without a beat.
 
     `crash_point` is a test's order to die, as in MILLSTREAM_TEST_CRASH_POINT.
     """
@@ -23,6 +24,7 @@ class Setup:
     log_url: str
     schema: str
     worker: str
+    lease_s: float = 10.0
     secrets: Mapping[str, str] = field(default_factory=dict)
     crash_point: str | None = None
 

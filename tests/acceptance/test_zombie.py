@@ -20,7 +20,7 @@ from streams.store import Store
 from streams.testing.manual_ambient import ManualAmbient
 from tests.acceptance.crash_work import open_url, rows_of
 from tests.acceptance.lives import ROOT
-from tests.acceptance.zombie import OUTSIDE, LeasedWorker
+from tests.acceptance.zombie import IN_COPY, OUTSIDE, LeasedWorker
 from tests.contract.engine import Engine, sink
 from tests.live_service import eventually
 
@@ -120,6 +120,22 @@ def test_stopped_inside_a_checkpoint_it_holds_nobody_back_for_good(
             assert continue_until_ended(zombie, folder) == "Fenced"
     assert copied(store) == list(range(RECORDS + LATER))
     assert verify(store, deep=True).faults == []
+
+
+def test_stopped_in_the_middle_of_a_copy_its_session_is_ended_by_who_waits(postgres_url: str, folder: Path) -> None:
+    """No time-out of PostgreSQL ends a session that waits for the rest of a COPY. The taker sees that the beat of the
+    session's holder stands still, and ends it."""
+    store = open_url(postgres_url)
+    try:
+        fill(store, 0, RECORDS)
+        with stopped_at(IN_COPY, postgres_url, folder) as zombie, taker(store):
+            eventually("the other has taken over", all_there(store, RECORDS))
+            assert is_stopped(zombie.pid)
+            assert continue_until_ended(zombie, folder) == "Fenced"
+        assert copied(store) == list(range(RECORDS))
+        assert verify(store, deep=True).faults == []
+    finally:
+        store.close()
 
 
 def stopped_outside(pid: int, store: Store) -> bool:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 import connectors.postgres.database
 from streams import crash_points
@@ -22,7 +23,7 @@ from streams.errors import Fenced
 from streams.model.record import Kind, Partition, Record
 from streams.ownership.holder import Holder, is_running
 from streams.ownership.ownership import LeaseKeeper
-from streams.store import Store
+from streams.store import NamesHolder, Store
 from streams.wait import Stopped, Task, drive
 from tests.acceptance.crash_work import open_url
 from tests.contract.engine import reader
@@ -32,6 +33,7 @@ LEASE_S = 1.0
 IN_TRANSACTION_S = 2  # how long PostgreSQL lets a stopped session keep its locks, in these tests
 SPEC = reader("scores", "leads", "scores", records_max=5)
 IN_HAND = "zombie.in_hand"  # not a step of the engine: the agent's function has a record in hand
+IN_COPY = "zombie.in_copy"  # in the middle of a COPY: the server waits for more, and no time-out ends it
 OUTSIDE = (IN_HAND, "checkpoint.committed", "start.claimed")  # places where the agent is in no transaction
 
 
@@ -42,6 +44,8 @@ class LeasedWorker:
     def __init__(
         self, store: Store, name: str, ambient: Ambient, *, between_beats: threading.Lock | None = None
     ) -> None:
+        if isinstance(store, NamesHolder):
+            store.name_holder(name, lease_s=LEASE_S)
         self._store = store
         self._ambient = ambient
         self._stop = threading.Event()
@@ -110,6 +114,24 @@ def _copied(record: Record) -> dict[str, object]:
     return {"n": record["n"]}
 
 
+def reach_in_copies() -> None:
+    """Every row that is copied to PostgreSQL but the first reaches the point IN_COPY."""
+    from connectors.postgres.rows import PostgresRows
+
+    copy = PostgresRows._copy
+
+    def slow(self: PostgresRows, target: str, version: Any, places: Iterable[Any], rows: Sequence[Any]) -> None:
+        def reaching() -> Iterator[Any]:
+            for number, place in enumerate(places):
+                if number:
+                    crash_points.reach(IN_COPY)
+                yield place
+
+        copy(self, target, version, reaching(), rows)
+
+    PostgresRows._copy = slow  # type: ignore[method-assign]
+
+
 def main(url: str, folder: Path, point: str, nth: int) -> None:
     """Stop at the nth reach of a point; when continued, write how the agent ended."""
     connectors.postgres.database.IDLE_IN_TRANSACTION_S = IN_TRANSACTION_S
@@ -123,6 +145,8 @@ def main(url: str, folder: Path, point: str, nth: int) -> None:
                 with between_beats if point in OUTSIDE else nullcontext():
                     signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)  # this thread stops here, at once
 
+    if point == IN_COPY:
+        reach_in_copies()
     store = open_url(url)
     crash_points.arm(stop)
     worker = LeasedWorker(store, "zombie", SystemAmbient(), between_beats=between_beats)

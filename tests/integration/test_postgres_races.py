@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+import psycopg
 import pytest
 
 from connectors.postgres.store import PostgresStore, open_store
@@ -171,6 +172,27 @@ def test_a_version_whose_activation_is_being_committed_is_not_dropped(store: Pos
     dropping.join(timeout=30)
     assert len(refused) == 1
     assert active(store, "table").state is VersionState.ACTIVE
+
+
+def test_a_session_of_somebody_else_that_holds_a_lock_is_named_and_left_alone(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = Agent(store, ManualAmbient())
+    agent.land(write("table", [{"v": 1}]))
+    monkeypatch.setattr("connectors.postgres.database.LOCK_TIMEOUT_S", 4)
+    patient = open_store(store.url)
+    try:
+        waiting = Agent(patient, agent.ambient, Build("waiting"))
+        patient.name_holder("waiting", lease_s=0.1)
+        with psycopg.connect(store.url, application_name="notebook") as analyst:
+            analyst.execute("select 1 from public_millstream._ms_sequencers for update")
+            with pytest.raises(StoreUnavailable, match=rf"session {analyst.info.backend_pid} \(notebook\), .* since 2"):
+                waiting.land(write("table", [{"v": 2}]))
+            assert analyst.execute("select 1").fetchone() == (1,)
+        waiting.land(write("table", [{"v": 2}]))
+    finally:
+        patient.close()
+    assert len(stored(store, "table").offsets) == 2
 
 
 def _wait_until_somebody_waits(store: PostgresStore) -> None:
