@@ -19,7 +19,7 @@ class Pages:
     def __init__(self, committed: dict[PageName, Page], *, writable: bool) -> None:
         self._committed = committed
         self._own: dict[PageName, Page] = {}
-        self._writable = writable
+        self.writable = writable
         self._ended = False
 
     def look(self, *name: Hashable) -> Page:
@@ -31,7 +31,7 @@ class Pages:
     def change(self, *name: Hashable) -> Page:
         """A page to write: a copy that only this transaction sees until it commits."""
         self._check()
-        if not self._writable:
+        if not self.writable:
             raise AssertionError("a read transaction was asked to write")
         own = self._own.get(name)
         if own is None:

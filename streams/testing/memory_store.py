@@ -8,8 +8,8 @@ reads no clock, so the same calls give the same answers.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
+from types import TracebackType
 
 from streams.errors import StoreUnavailable
 from streams.testing.memory_agents import MemoryAgents, MemoryLeases, MemoryMeta, MemorySeenIds, MemoryStates
@@ -55,29 +55,26 @@ class MemoryDatabase:
         self._writer = threading.Lock()
         self._writing_thread: int | None = None
 
-    @contextmanager
-    def transaction(self, *, writable: bool) -> Iterator[Pages]:
-        """The pages of one transaction, committed when the block ends without an error."""
+    def begin(self, *, writable: bool) -> Pages:
+        """The pages of one transaction; a writing one waits for its turn."""
         if not writable:
-            pages = Pages(self._pages, writable=False)
-            try:
-                yield pages
-            finally:
-                pages.end()
-            return
+            return Pages(self._pages, writable=False)
         if self._writing_thread == threading.get_ident():
             raise AssertionError("a write transaction was begun inside another one of the same thread")
-        with self._writer:
-            self._writing_thread = threading.get_ident()
-            pages = Pages(self._pages, writable=True)
-            try:
-                yield pages
-                changed = pages.end()
-                self._pages = {**self._pages, **changed}
-            finally:
-                pages.end()
-                self._writing_thread = None
-        if changed:
+        self._writer.acquire()
+        self._writing_thread = threading.get_ident()
+        return Pages(self._pages, writable=True)
+
+    def end(self, pages: Pages, *, committed: bool) -> None:
+        """End a transaction that `begin` began."""
+        changed = pages.end()
+        if not pages.writable:
+            return
+        if committed:
+            self._pages = {**self._pages, **changed}
+        self._writing_thread = None
+        self._writer.release()
+        if committed and changed:
             self.commits.hint()
 
 
@@ -128,6 +125,26 @@ class MemoryTransaction:
         return MemoryMeta(self._pages)
 
 
+class _Block:
+    """A transaction as a `with` block, committed when it ends without an error."""
+
+    def __init__(self, store: MemoryStore, *, writable: bool) -> None:
+        self._store = store
+        self._writable = writable
+        self._pages: Pages | None = None
+
+    def __enter__(self) -> MemoryTransaction:
+        self._store.check_open()
+        self._pages = self._store.database.begin(writable=self._writable)
+        return MemoryTransaction(self._pages)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._pages is not None
+        self._store.database.end(self._pages, committed=kind is None)
+
+
 class MemoryStore:
     """`streams.store.Store` on a database in memory."""
 
@@ -152,17 +169,15 @@ class MemoryStore:
         return self.database.commits
 
     def write(self) -> AbstractContextManager[MemoryTransaction]:
-        return self._transaction(writable=True)
+        return _Block(self, writable=True)
 
     def read(self) -> AbstractContextManager[MemoryTransaction]:
-        return self._transaction(writable=False)
+        return _Block(self, writable=False)
 
-    @contextmanager
-    def _transaction(self, *, writable: bool) -> Iterator[MemoryTransaction]:
+    def check_open(self) -> None:
+        """Raises StoreUnavailable where it was closed."""
         if self._closed:
             raise StoreUnavailable("the store in memory is closed", hint="open it again on the same database")
-        with self.database.transaction(writable=writable) as pages:
-            yield MemoryTransaction(pages)
 
     def holds_liveness(self, holder: str) -> bool:
         return holder in self.database.liveness

@@ -47,11 +47,14 @@ def run(options: argparse.Namespace) -> int:
         options.first, kind=options.store, budget_s=options.budget_s, count=count, failures_max=options.failures_max
     )
     for result in report.failed:
-        print(f"seed {result.seed} failed; replay it with: python -m tests.simulation --seed {result.seed}")
+        again = f"python -m tests.simulation --store {options.store} --seed {result.seed}"
+        print(f"seed {result.seed} failed; replay it with: {again}")
         print("\n".join(f"  {problem}" for problem in result.problems))
+    failed = ", ".join(str(result.seed) for result in report.failed)
     print(
         f"{report.seeds} seeds from {report.first} on ({options.store}): {report.seeds - len(report.failed)} held, "
-        f"{len(report.failed)} failed; {report.records} records, {report.seeds / max(report.seconds, 1e-9):.1f} seeds/s"
+        f"{len(report.failed)} failed{f' ({failed})' if failed else ''}; {report.records} records, "
+        f"{report.seeds / max(report.seconds, 1e-9):.1f} seeds/s"
     )
     return 1 if report.failed else 0
 

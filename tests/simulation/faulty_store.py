@@ -6,10 +6,12 @@ anything may.
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from streams.errors import CommitUnknown, StoreUnavailable
@@ -69,7 +71,8 @@ class Connection:
 
     def statement(self) -> None:
         """A place between two statements."""
-        self.check()
+        if not self.process.alive:
+            raise Killed
         faults = self.world.faults
         if not (faults.dropped or faults.kill_in_transaction):
             return
@@ -94,18 +97,24 @@ class FaultyFacet:
         self._connection = connection
 
     def __getattr__(self, method: str) -> Callable[..., Any]:
-        call = getattr(self._facet, method)
-        connection = self._connection
-
-        def called(*args: Any, **kwargs: Any) -> Any:
-            connection.statement()
-            connection.world.locks.called(self._name, method, args)
-            answer = call(*args, **kwargs)
-            connection.statement()
-            return answer
-
+        called = _faulty(self._name, method, getattr(self._facet, method), self._connection)
         self.__dict__[method] = called
         return called
+
+
+def _faulty(facet: str, method: str, call: Callable[..., Any], connection: Connection) -> Callable[..., Any]:
+    """A method with faults around it. It must not hold the facet that keeps it: that circle would keep the pages of
+    every transaction until the next collection of garbage."""
+    statement, locked = connection.statement, connection.world.locks.called
+
+    def called(*args: Any, **kwargs: Any) -> Any:
+        statement()
+        locked(facet, method, args)
+        answer = call(*args, **kwargs)
+        statement()
+        return answer
+
+    return called
 
 
 class FaultyTransaction:
@@ -121,6 +130,101 @@ class FaultyTransaction:
         facet = FaultyFacet(name, getattr(self._inner, name), self._connection)
         self.__dict__[name] = facet
         return facet
+
+
+class _Writing:
+    """A write transaction that may be dropped, or committed without its process being told."""
+
+    def __init__(self, store: Store, connection: Connection) -> None:
+        self._connection = connection
+        self._inner = store.write()
+        self._unknown = self._happens = False
+
+    def __enter__(self) -> Transaction:
+        connection = self._connection
+        connection.between("begin")
+        self._unknown = connection.unknown()
+        self._happens = connection.world.scheduler.random.random() < 0.5
+        connection.world.locks.begin()
+        connection.open += 1
+        try:
+            tx = self._inner.__enter__()
+            try:
+                connection.statement()
+            except BaseException:
+                self._inner.__exit__(*sys.exc_info())
+                raise
+        except BaseException:
+            self._leave()
+            raise
+        return cast(Transaction, FaultyTransaction(tx, connection))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        connection = self._connection
+        try:
+            if kind is not None:
+                self._inner.__exit__(kind, error, trace)
+                return
+            self._end()
+        finally:
+            self._leave()
+        if not self._unknown or self._happens:
+            connection.world.committed()
+        if self._unknown:
+            connection.world.scheduler.note(f"{connection.process.name} loses a commit's outcome ({self._happens})")
+            connection.between("commit unknown")
+            raise CommitUnknown("the connection was lost inside COMMIT", hint="by the simulation")
+        connection.between("committed")
+
+    def _end(self) -> None:
+        """Commit, or roll back where the commit is lost."""
+        try:
+            self._connection.statement()
+        except BaseException:
+            self._inner.__exit__(*sys.exc_info())
+            raise
+        lost = _Rollback() if self._unknown and not self._happens else None
+        self._inner.__exit__(type(lost) if lost is not None else None, lost, None)
+
+    def _leave(self) -> None:
+        self._connection.open -= 1
+        self._connection.world.locks.end()
+
+
+class _Reading:
+    """A read transaction that may be dropped."""
+
+    def __init__(self, store: Store, connection: Connection) -> None:
+        self._connection = connection
+        self._inner = store.read()
+
+    def __enter__(self) -> Transaction:
+        connection = self._connection
+        connection.between("read")
+        connection.open += 1
+        try:
+            tx = self._inner.__enter__()
+            try:
+                connection.statement()
+            except BaseException:
+                self._inner.__exit__(*sys.exc_info())
+                raise
+        except BaseException:
+            connection.open -= 1
+            raise
+        return cast(Transaction, FaultyTransaction(tx, connection))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._inner.__exit__(kind, error, trace)
+        finally:
+            self._connection.open -= 1
+        if kind is None:
+            self._connection.between("have read")
 
 
 class FaultyStore:
@@ -148,44 +252,11 @@ class FaultyStore:
     def commits(self) -> Commits:
         return self._commits
 
-    @contextmanager
-    def write(self) -> Iterator[Transaction]:
-        connection = self._connection
-        connection.between("begin")
-        unknown = connection.unknown()
-        happens = connection.world.scheduler.random.random() < 0.5
-        connection.world.locks.begin()
-        connection.open += 1
-        try:
-            with suppress(_Rollback), self._inner.write() as tx:
-                connection.statement()
-                yield cast(Transaction, FaultyTransaction(tx, connection))
-                connection.statement()
-                if unknown and not happens:
-                    raise _Rollback
-        finally:
-            connection.open -= 1
-            connection.world.locks.end()
-        if not unknown or happens:
-            connection.world.committed()
-        if unknown:
-            connection.world.scheduler.note(f"{connection.process.name} loses a commit's outcome ({happens})")
-            connection.between("commit unknown")
-            raise CommitUnknown("the connection was lost inside COMMIT", hint="by the simulation")
-        connection.between("committed")
+    def write(self) -> AbstractContextManager[Transaction]:
+        return _Writing(self._inner, self._connection)
 
-    @contextmanager
-    def read(self) -> Iterator[Transaction]:
-        connection = self._connection
-        connection.between("read")
-        connection.open += 1
-        try:
-            with self._inner.read() as tx:
-                connection.statement()
-                yield cast(Transaction, FaultyTransaction(tx, connection))
-        finally:
-            connection.open -= 1
-        connection.between("have read")
+    def read(self) -> AbstractContextManager[Transaction]:
+        return _Reading(self._inner, self._connection)
 
     def holds_liveness(self, holder: str) -> bool | None:
         self._connection.check()

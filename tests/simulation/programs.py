@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 
+from millstream.status.lag import read_input_lags
+from nodes.graph.node import Dataset, Input, Node, NodeKind
 from streams.decisions.retry import FailurePolicy, backoff_s
 from streams.errors import Fenced, TransientError
+from streams.model.dead_letter import DeadLetterState
 from streams.model.record import Kind
 from streams.model.run import RunStatus
 from streams.programs.failed_run import FailedRun, book_failure
@@ -23,6 +26,7 @@ from tests.simulation.scheduler import Process
 Body = Callable[[ProgramRun], None]
 SOURCE = ("orders", Kind.SOURCE)
 POLICY = FailurePolicy(backoff_first_s=0.05, backoff_max_s=1.0)
+ASKED_FOR = 0.05  # the chance that a run is begun whatever waits
 
 
 def buffers(run: ProgramRun) -> None:
@@ -103,19 +107,26 @@ def spec_of(name: str, *, records_max: int) -> ProgramSpec:
     )
 
 
+def _node_of(spec: ProgramSpec) -> Node:
+    """The program as the worker's graph has it."""
+    inputs = tuple(Input(Dataset(kind, name), name) for name, kind in spec.inputs)
+    return Node(spec.name, NodeKind.PYTHON, f"{spec.name}.py", 1, inputs=inputs)
+
+
 class Runner:
-    """Runs one program whenever there may be something to read, as a node's host does."""
+    """Runs one program when something waits for it, as the worker sees it; now and then somebody asks for a run."""
 
     def __init__(self, spec: ProgramSpec, store: Store, process: Process) -> None:
         self._spec = spec
         self._store = store
         self._process = process
+        self._node = _node_of(spec)
 
     def run(self) -> Task[None]:
         trouble = 0
         while True:
             try:
-                again = self._run_once()
+                again = self._is_due() and self._run_once()
                 trouble = 0
             except TransientError:
                 again, trouble = True, trouble + 1
@@ -125,6 +136,15 @@ class Runner:
                 yield Wait(0.05)
             else:
                 yield Wait(1.0, commits=True)
+
+    def _is_due(self) -> bool:
+        if self._process.random() < ASKED_FOR:
+            return True
+        with self._store.read() as tx:
+            if tx.dead_letters.all(agent=self._spec.name, state=DeadLetterState.RETRYING):
+                return True
+        (lags,) = read_input_lags(self._store, [self._node]).values()
+        return any(each.lag for each in lags)
 
     def _run_once(self) -> bool:
         """One run; whether another should follow at once."""

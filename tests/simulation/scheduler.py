@@ -101,6 +101,8 @@ class Scheduler:
     def pause(self, seconds: float, *, hints: bool = False) -> None:
         """The running strand waits so long; with `hints`, until a hint reaches its process if that is sooner."""
         strand = self.current()
+        if not strand.process.alive:
+            raise Killed
         strand.wake_s = self.now_s + seconds
         strand.heeds_hints = hints
         self._loop.switch()
@@ -151,6 +153,16 @@ class Scheduler:
             self._running = None
             if strand.greenlet.dead:
                 self._strands.remove(strand)
+
+    def close(self) -> None:
+        """End every strand where it waits, so that nothing of the run is left to the collection of garbage."""
+        for strand in self._strands:
+            strand.process.alive = False
+        while self._strands:
+            strand = self._running = self._strands.pop()
+            if strand.greenlet:  # one that has not begun has nothing to end
+                strand.greenlet.throw(Killed)
+        self._running = None
 
     def _next(self, until_s: float) -> Strand | None:
         """One of the strands that may run now; where none may, time passes first. None where that takes too long."""

@@ -176,6 +176,8 @@ class World:
             self.scheduler.run(FAULTS_S + HEALING_S, done=self.is_consumed)
         finally:
             crash_points.arm(None)
+            self.scheduler.close()
+            self.workers.clear()
 
     def _hire(self, place: int) -> None:
         self._lives += 1
