@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -76,7 +76,8 @@ class SoakReport:
 
 def _simulation(store: str) -> Callable[[int, int], Chunk]:
     def chunk(first: int, count: int) -> Chunk:
-        words = ("--first", str(first), "--count", str(count), "--store", store)
+        # every seed of the chunk is run, however many of them fail: the report counts them all
+        words = ("--first", str(first), "--count", str(count), "--store", store, "--failures-max", str(count + 1))
         return Chunk(first, count, (sys.executable, "-m", "tests.simulation", *words))
 
     return chunk
@@ -188,6 +189,7 @@ def main(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.soak", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"any of {', '.join(PARTS)}; all, where none is named")
     parser.add_argument("--units", type=int, help="so many units instead of the part's own count")
+    parser.add_argument("--processes", type=int, help="so many at once instead of the part's own number")
     parser.add_argument("--reports", type=Path, default=REPORTS, metavar="DIR", help="where the reports are")
     given = parser.parse_args(words)
     unknown = [name for name in given.parts if name not in PARTS]
@@ -197,7 +199,9 @@ def main(words: Sequence[str]) -> int:
     for name in given.parts or PARTS:
         part = PARTS[name]
         if given.units is not None:
-            part = SoakPart(part.unit, given.units, min(part.chunk_units, given.units), part.chunk, part.at_once)
+            part = replace(part, units=given.units, chunk_units=min(part.chunk_units, given.units))
+        if given.processes is not None:
+            part = replace(part, at_once=given.processes)
         report = run_part(name, part, begin(name, part, given.reports), console, reports=given.reports)
         for failure in report.failures:
             console.print(f"{name}: {failure.command}\n{failure.output}", style="red", markup=False)
