@@ -37,6 +37,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 _ROUTE = re.compile((re.escape(PREFIX) + f"({NAME.pattern})").encode())
+UNREADY_RETRY_S = 30
 # 16 KiB take 0.1 ms to parse, and 5 ms where the strict reader must decide: for more, and for gzip, there is a thread.
 _INLINE_BYTES = 16 * 1024
 
@@ -48,7 +49,9 @@ class _SenderGone(Exception):
 
 
 class WebhookEndpoint:
-    """Answers every request under /webhooks/. `webhooks` may be replaced while it runs, as a whole."""
+    """Answers every request under /webhooks/. `webhooks` may be replaced while it runs, as a whole; `unready` are the
+    names of those that should be there and can't be served, for want of a secret say: their senders are to try again.
+    """
 
     def __init__(
         self,
@@ -60,6 +63,7 @@ class WebhookEndpoint:
         budget: BodyBudget | None = None,
     ) -> None:
         self.webhooks = webhooks
+        self.unready: frozenset[str] = frozenset()
         self._committer = committer
         self._ambient = ambient
         self._read_timeout_s = read_timeout_s
@@ -103,7 +107,15 @@ class WebhookEndpoint:
     def _route(self, scope: Scope) -> Webhook:
         """The webhook of the path as it was sent: an escaped name is no name."""
         match = _ROUTE.fullmatch(scope["raw_path"])
-        webhook = self.webhooks.get(match[1].decode()) if match else None
+        name = match[1].decode() if match else ""
+        webhook = self.webhooks.get(name)
+        if webhook is None and name in self.unready:
+            raise Refusal(
+                503,
+                "the webhook cannot be served now; its owner finds the reason in the service's log",
+                headers={"retry-after": str(UNREADY_RETRY_S)},
+                close=_has_endless_body(scope),
+            )
         if webhook is None:
             raise Refusal(404, "there is no such webhook", close=_has_endless_body(scope))
         if scope["method"] != "POST":

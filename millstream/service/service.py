@@ -192,7 +192,8 @@ class Millstream(Service):
 
     def _serve_webhooks(self) -> None:
         secrets = EnvironmentSecrets(self._project.environment)
-        opened, _ = open_webhooks(self._graph, reveal=lambda value: str(resolve_references(value, secrets.get)))
+        opened, refused = open_webhooks(self._graph, reveal=lambda value: str(resolve_references(value, secrets.get)))
+        self._endpoint.unready = frozenset(refused)
         self._endpoint.webhooks = opened
 
     def _broken(self, error: BaseException) -> None:

@@ -20,7 +20,7 @@ _logger = structlog.get_logger(__name__)
 
 
 def open_webhooks(graph: Graph, *, reveal: Callable[[str], str]) -> tuple[dict[str, Webhook], dict[str, UsageError]]:
-    """The webhooks that can be served, by name, and why others can't, by the id of their node."""
+    """The webhooks that can be served, and why others can't, both by name."""
     opened: dict[str, Webhook] = {}
     refused: dict[str, UsageError] = {}
     for node in graph.nodes:
@@ -32,7 +32,7 @@ def open_webhooks(graph: Graph, *, reveal: Callable[[str], str]) -> tuple[dict[s
             validate = _validator(declared) if declared is not None else None
             opened[node.webhook.webhook] = open_webhook(settings, reveal=reveal, validate=validate)
         except UsageError as error:
-            refused[node.node_id] = error
+            refused[node.webhook.webhook] = error
             _logger.warning("a webhook is not served", node=node.node_id, error=error.message, hint=error.hint)
             continue
         if settings.timestamps_unchecked:

@@ -153,7 +153,7 @@ def test_a_webhook_whose_secret_is_not_set_is_said_where_dev_was_started(project
     graph = project / "graph.yml"
     graph.write_text(graph.read_text().replace("auth: none", 'auth: {scheme: github, secret: "${{ hub }}"}'))
     with live(project) as service:
-        assert service.post("leads", {"n": 1}).status_code == 404
+        assert service.post("leads", {"n": 1}).status_code == 503
         assert "environment variable MILLSTREAM_SECRET_HUB" in service.stderr()
 
 
