@@ -91,6 +91,15 @@ def _kills(backend: str) -> Callable[[int, int], Chunk]:
     return chunk
 
 
+def _chaos(first: int, count: int) -> Chunk:
+    environment = {
+        "MILLSTREAM_TEST_CHAOS_S": str(600 * count),
+        "MILLSTREAM_TEST_CHAOS_RECORDS": str(1_800_000 * count),
+        "MILLSTREAM_TEST_SEED": str(first),
+    }
+    return Chunk(first, count, _pytest("tests/acceptance/test_chaos.py", "-k", "whatever_befalls"), environment)
+
+
 def _crash_matrix(first: int, count: int) -> Chunk:
     return Chunk(first, count, _pytest("tests/acceptance/test_crash_matrix.py"))
 
@@ -118,6 +127,7 @@ PARTS: Mapping[str, SoakPart] = {
     "simulation-sqlite": SoakPart("seeds", 20_000, 500, _simulation("sqlite"), at_once=0),
     "kills-sqlite": SoakPart("kills", 1_000, 50, _kills("sqlite")),
     "kills-postgresql": SoakPart("kills", 1_000, 50, _kills("postgresql")),
+    "chaos": SoakPart("runs of ten minutes", 6, 1, _chaos),
     "crash-matrix": SoakPart("runs", 5, 1, _crash_matrix),
     "model": SoakPart("runs", 1_500, 150, _model),
     "recovery": SoakPart("stores", 2, 1, _recovery),

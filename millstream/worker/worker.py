@@ -15,6 +15,7 @@ from __future__ import annotations
 import enum
 import queue
 import threading
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -40,6 +41,7 @@ from millstream.worker.node_work import (
 )
 from millstream.worker.run_log import RunLog
 from millstream.worker.shares import Shares
+from millstream.worker.stalls import Place, StallWatch
 from millstream.worker.tidying import tidy_for_ever
 from nodes.graph.due import Due, Reason, due, next_wake_s
 from nodes.graph.graph import Graph
@@ -56,6 +58,7 @@ from streams.store import NamesHolder, Store
 from streams.wait import drive
 
 UPKEEP_S = 60.0
+STALL_S = 60.0  # beyond what one call may take
 LOOK_S = 1.0  # hints may be lost: ask the store this often whatever happens
 TIDYING = "task:tidying"  # the lease of whoever forgets what is old
 LOOK_GAP_S = 0.01  # and not more often than this, however many hints come
@@ -154,6 +157,8 @@ class Worker:
         self._asked: set[str] = set(options.only or ())
         self._looked_at_s = -LOOK_S
         self._noted_at_s = -LOOK_S
+        self._stalls = StallWatch()
+        self.stalled: Counter[str] = Counter()  # partitions that were read anew, by node
         self._shares = Shares(
             store,
             session_s=options.lease_s,
@@ -350,6 +355,7 @@ class Worker:
         if now_s - self._noted_at_s >= LOOK_S:
             self._noted_at_s = now_s
             self._shares.note_positions()
+            self._watch_stalls(now_s)
         for node_id, work in self._work.items():
             self._work[node_id] = with_notes(work, notes.get(node_id, Notes()))
             if work.running and self._work[node_id].stopped is not None:
@@ -371,6 +377,27 @@ class Worker:
         wakes = [work.again_at_s for work in mine if work.again_at_s is not None and not work.running]
         wake_s = next_wake_s(nodes, lags, states, now_s=now_s)
         return found, min([*wakes, *([wake_s] if wake_s is not None else [])], default=None)
+
+    def _watch_stalls(self, now_s: float) -> None:
+        """Let what reads a partition that stands still, while there is more to read, begin anew."""
+        running = [
+            work.node for work in self._work.values() if work.running and work.node.node_id in self._shares.parts
+        ]
+        lags = self._own_lags(running) if running else {}
+        places = [
+            Place(node_id, each.partition, each.next_offset, each.end_offset)
+            for node_id, found in lags.items()
+            for each in found
+        ]
+        self._stalls.patience_s = {
+            node.node_id: STALL_S + (0.0 if node.is_sink else node.limits.time_s) for node in running
+        }
+        for node_id, stalled in self._stalls.seen(places, now_s=now_s).items():
+            self.stalled[node_id] += len(stalled)
+            _logger.warning(
+                "partitions stand still: read anew", node=node_id, partitions=[str(p.partition) for p in stalled]
+            )
+            self._dispatch.end(node_id)
 
     def _own_lags(self, nodes: Sequence[Node]) -> dict[str, list[InputLag]]:
         """Those of the partitions that this worker owns."""

@@ -34,7 +34,7 @@ WORKERS = 3
 PARTITIONS = 8
 PARTITIONS_MAX = 12
 BATCH = 500
-REST_S = 240.0
+REST_S = 420.0
 PAUSE_S = (0.5, 3.0)  # between two faults
 
 GRAPH = f"""
