@@ -14,6 +14,8 @@ RUN_STAMP := $(VENV)/.installed-run
 DEV_STAMP := $(VENV)/.installed-dev
 LOCK := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
         --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+PEER_LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+        --no-emit-find-links --no-annotate --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -68,6 +70,7 @@ lock: ## resolve the locked requirements again (needs uv)
 	$(LOCK) --extra kafka --extra postgres -o requirements/runtime.txt
 	$(LOCK) --extra kafka --extra postgres --extra examples --group build -c requirements/runtime.txt -o requirements/examples.txt
 	$(LOCK) --extra kafka --extra postgres --extra examples --group dev -c requirements/examples.txt -o requirements/dev.txt
+	for peer in bench/peers/*/; do $(PEER_LOCK) $${peer}requirements.in -o $${peer}requirements.txt || exit 1; done
 
 kafka: PORT := 9092
 kafka: $(DEV_STAMP) ## start a Kafka broker for this machine, until Ctrl-C (needs Java 17 and Maven)

@@ -6,12 +6,12 @@ import argparse
 import gc
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 
-from bench import agents, limits, memory, pipeline, programs, start, webhooks
+from bench import agents, kafka, limits, memory, pipeline, programs, start, webhooks
 from bench.figure import FULL, QUICK, USUAL, Figure, Part, Scale, Skipped
 from bench.report import save, show
 from nodes.python.program import GC_THRESHOLDS
@@ -38,6 +38,8 @@ PARTS: Mapping[str, Named] = {
     "webhook": Named(webhooks.requests, ("asgi",)),
     "ndjson": Named(webhooks.lines, ("orjson", "executemany")),
     "pipeline": Named(pipeline.through),
+    "webhook-kafka": Named(kafka.webhook, ("asgi",)),
+    "kafka": Named(kafka.through),
     "start": Named(start.cold),
     "memory": Named(memory.peak),
 }
@@ -62,6 +64,8 @@ def main(words: Sequence[str]) -> int:
     """The command line. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--only", action="append", default=[], choices=sorted(PARTS), help="this part; may be repeated")
+    parser.add_argument("parts", nargs="*", metavar="PART", help="the same as --only PART")
+    parser.add_argument("--records", type=int, help="so many records on Kafka")
     parser.add_argument("--quick", action="store_true", help="small counts, in about a minute")
     parser.add_argument("--full", action="store_true", help="large counts, ten million records for memory among them")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
@@ -71,7 +75,12 @@ def main(words: Sequence[str]) -> int:
         console = Console(width=WIDTH)
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)  # as a node's host and the service have it
-    results = measure(chosen(given.only), FULL if given.full else QUICK if given.quick else USUAL, console)
+    if unknown := set(given.parts) - set(PARTS):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}; there are: {', '.join(PARTS)}")
+    scale = FULL if given.full else QUICK if given.quick else USUAL
+    if given.records is not None:
+        scale = replace(scale, kafka_records=given.records)
+    results = measure(chosen([*given.only, *given.parts]), scale, console)
     show(results, console)
     if given.json is not None:
         save(results, given.json)

@@ -16,11 +16,22 @@ class Scale:
     rounds: int
     load_s: float
     memory_records: tuple[int, ...]
+    kafka_records: int
+    kafka_rounds: int
 
 
-QUICK = Scale(records=20_000, rounds=3, load_s=2.0, memory_records=(100_000,))
-USUAL = Scale(records=100_000, rounds=5, load_s=8.0, memory_records=(1_000_000,))
-FULL = Scale(records=200_000, rounds=7, load_s=15.0, memory_records=(1_000_000, 10_000_000))
+QUICK = Scale(records=20_000, rounds=3, load_s=2.0, memory_records=(100_000,), kafka_records=100_000, kafka_rounds=1)
+USUAL = Scale(
+    records=100_000, rounds=5, load_s=8.0, memory_records=(1_000_000,), kafka_records=1_000_000, kafka_rounds=3
+)
+FULL = Scale(
+    records=200_000,
+    rounds=7,
+    load_s=15.0,
+    memory_records=(1_000_000, 10_000_000),
+    kafka_records=1_000_000,
+    kafka_rounds=5,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,10 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:,.2f}"
 
 
+def _aim(aim: float) -> str:
+    return f"{aim:,g}" if aim < 100 else f"{aim:,.0f}"
+
+
 def _spread(figure: Figure) -> str:
     return "" if figure.spread is None else f"{figure.spread[0]:,.0f} … {figure.spread[1]:,.0f}"
 
@@ -92,4 +96,4 @@ def _of_aim(figure: Figure) -> str:
     if figure.aim is None:
         return ""
     sign = "≤" if figure.is_cost else "≥"
-    return f"{sign} {figure.aim:,.0f} {'✓' if figure.reaches_aim else '✗'}"
+    return f"{sign} {_aim(figure.aim)} {'✓' if figure.reaches_aim else '✗'}"

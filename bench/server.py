@@ -1,4 +1,4 @@
-"""The server that is measured, in a process of its own: `python -m bench.server FOLDER` prints its port and serves.
+"""The server that is measured, a process of its own: `python -m bench.server FOLDER [LOG]` prints its port and serves.
 
 `/bare` answers without doing anything; the webhooks are served as the service does, on the embedded store in FOLDER.
 """
@@ -20,7 +20,7 @@ from connectors.webhook.config import open_webhook, read_settings
 from connectors.webhook.endpoint import WebhookEndpoint
 from connectors.webhook.http_protocol import BoundedHttpProtocol
 from streams.ambient import SystemAmbient
-from streams.backends import open_store
+from streams.backends import OWN_LOG, open_store
 
 SECRET = "bench"
 SIGNED = {"scheme": "hmac", "secret": SECRET, "header": "X-Signature"}
@@ -38,9 +38,9 @@ async def bare(_: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b"ok"})
 
 
-async def serve(folder: str) -> None:
+async def serve(folder: str, log: str = OWN_LOG) -> None:
     """Until SIGINT."""
-    store = open_store(f"sqlite:///{folder}/store.db")
+    store = open_store(f"sqlite:///{folder}/store.db", log=log)
     committer = Committer(store.log, on_broken=lambda _: os._exit(3))
     committer.start()
     webhooks = [open_webhook(read_settings(entry), reveal=lambda secret: secret) for entry in WEBHOOKS]
@@ -66,4 +66,4 @@ if __name__ == "__main__":
     import uvloop
 
     with contextlib.suppress(KeyboardInterrupt):
-        uvloop.run(serve(sys.argv[1]))
+        uvloop.run(serve(*sys.argv[1:]))

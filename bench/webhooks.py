@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bench.figure import Figure, Scale
-from bench.load import Request, post
+from bench.load import Outcome, Request, post
 from bench.sample import bodies
 from bench.server import SECRET
 
@@ -22,10 +22,12 @@ LINES_CONNECTIONS = 8
 
 
 @contextmanager
-def server() -> Iterator[int]:
-    """The port of a server on a store of its own."""
+def server(*, log: str | None = None) -> Iterator[int]:
+    """The port of a server on a store of its own, and on the log at a URL or the store's."""
     with tempfile.TemporaryDirectory(prefix="millstream-bench-") as folder:
-        process = subprocess.Popen([sys.executable, "-m", "bench.server", folder], stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bench.server", folder, *([log] if log else [])], stdout=subprocess.PIPE, text=True
+        )
         assert process.stdout is not None
         try:
             port = process.stdout.readline().strip()
@@ -49,13 +51,18 @@ def bare(scale: Scale) -> Iterator[Figure]:
 
 def requests(scale: Scale) -> Iterator[Figure]:
     """One record a request."""
-    with server() as port:
-        request = _signed(port, "events", bodies(1)[0], "application/json", id_header="X-Id")
-        post(request, connections=CONNECTIONS, duration_s=1)
-        outcome = post(request, connections=CONNECTIONS, duration_s=scale.load_s)
+    outcome = served_requests(scale)
     yield Figure("webhook", "webhook, signed and durable", outcome.per_second, "requests/s", limit="asgi", aim=5_000)
     yield Figure("webhook_p50", "webhook, p50", outcome.p50_s * 1000, "ms")
     yield Figure("webhook_p99", "webhook, p99", outcome.p99_s * 1000, "ms", limit="asgi_p99", aim=50)
+
+
+def served_requests(scale: Scale, *, log: str | None = None) -> Outcome:
+    """What was measured of signed requests of one record."""
+    with server(log=log) as port:
+        request = _signed(port, "events", bodies(1)[0], "application/json", id_header="X-Id")
+        post(request, connections=CONNECTIONS, duration_s=1)
+        return post(request, connections=CONNECTIONS, duration_s=scale.load_s)
 
 
 def lines(scale: Scale) -> Iterator[Figure]:

@@ -9,14 +9,15 @@ import orjson
 import pytest
 from rich.console import Console
 
-from bench import agents, limits, programs, webhooks
+from bench import agents, environments, kafka, limits, programs, webhooks
 from bench.__main__ import PARTS, chosen
+from bench.contest import Entrant, EntrantFailed, new_database, run
 from bench.figure import Figure, Part, Scale, Skipped
 from bench.load import Request, _own
 from bench.report import save, show
 from bench.soak import Chunk, SoakPart, begin, run_part
 
-TINY = Scale(records=50, rounds=1, load_s=0.2, memory_records=(50,))
+TINY = Scale(records=50, rounds=1, load_s=0.2, memory_records=(50,), kafka_records=4_000, kafka_rounds=1)
 
 
 @pytest.mark.parametrize("part", [limits.decode, programs.as_stream, agents.embedded, webhooks.requests])
@@ -69,3 +70,45 @@ def test_a_soak_goes_on_where_its_last_report_stopped(tmp_path: Path) -> None:
     second = run_part("p", part, begin("p", part, tmp_path), quiet, reports=tmp_path)
     assert (second.first, second.next, second.units_in_all) == (5, 9, 8)
     assert [(each.first, each.count) for each in second.failures] == [(5, 2)]
+
+
+ENTRANT = """
+import sys, time, psycopg
+connection = psycopg.connect(sys.argv[1], autocommit=True)
+for first in range(0, int(sys.argv[2]), 100):
+    connection.execute("INSERT INTO landed SELECT generate_series(%s::int, %s::int)", (first, first + 99))
+if sys.argv[3] == "stay":
+    time.sleep(60)
+"""
+
+
+def entrant(database: str, rows: int, end: str) -> Entrant:
+    command = [sys.executable, "-c", ENTRANT, database, str(rows), end]
+    return Entrant("entrant", "an entrant", [command], ddl="CREATE TABLE landed (n int)")
+
+
+@pytest.mark.postgres
+def test_a_program_is_watched_until_all_its_rows_are_there_and_then_ended(postgres_url: str) -> None:
+    with new_database(postgres_url, "bench_contest") as database:
+        found = run(entrant(database, 500, "stay"), database, "landed", 500)
+    assert found.rows == 500
+    assert found.rate > 0
+
+
+@pytest.mark.postgres
+def test_a_program_that_ends_early_has_no_figure(postgres_url: str) -> None:
+    with (
+        new_database(postgres_url, "bench_contest_early") as database,
+        pytest.raises(EntrantFailed, match="300 rows of 500"),
+    ):
+        run(entrant(database, 300, "go"), database, "landed", 500)
+
+
+def test_peers_are_locked_with_hashes_and_apart_from_us() -> None:
+    ours = Path("requirements/dev.txt").read_text()
+    for contest in (kafka.HAND, *kafka.PEERS):
+        lock = (environments.PEERS / contest.form / "requirements.txt").read_text()
+        assert "--hash=sha256:" in lock
+        assert "://" not in lock
+    assert "\nquixstreams==" not in ours
+    assert "\nconfluent-kafka==" not in ours
