@@ -51,7 +51,7 @@ TRANSITIONS: Mapping[Phase, frozenset[Phase]] = {
     Phase.PREPARING: frozenset({Phase.SWAPPED, Phase.FENCED}),
     Phase.SWAPPED: frozenset({Phase.NOTED}),
     Phase.NOTED: frozenset({Phase.SEQUENCED, Phase.STALE, Phase.FENCED}),
-    Phase.SEQUENCED: frozenset({Phase.WRITTEN}),
+    Phase.SEQUENCED: frozenset({Phase.WRITTEN, Phase.STALE}),  # stale: the version to activate was dropped meanwhile
     Phase.WRITTEN: frozenset({Phase.RECORDED}),
     Phase.RECORDED: frozenset({Phase.COMMITTED}),
     Phase.STALE: frozenset({Phase.PREPARING}),

@@ -157,6 +157,7 @@ def prepare(store: Store, effects: Sequence[Effect], *, build: Build, ambient: A
         if effect.version is not None:
             with store.read() as tx:
                 version = _existing(tx, effect.table, effect.version)
+            _check_open(version, effect)
         if isinstance(effect, Write):
             partitions = effect.partition + 1 if not effect.upsert else 1
             version = widen_for(store, version, effect.rows.schema, partitions=partitions)
@@ -237,7 +238,7 @@ def _standing(store: Store, effects: Sequence[Effect]) -> dict[tuple[str, int | 
 
 def _existing(tx: Transaction, table: str, number: int) -> VersionInfo:
     version = tx.tables.version(table, number)
-    if version is None or version.state is VersionState.DROPPED:
+    if version is None:
         raise UsageError(
             f"version {number} of table {table!r} does not exist",
             hint=f"`millstream tables versions {table}` lists those that do",
@@ -245,11 +246,11 @@ def _existing(tx: Transaction, table: str, number: int) -> VersionInfo:
     return version
 
 
-def _check_open(version: VersionInfo, effect: Write) -> None:
+def _check_open(version: VersionInfo, effect: Effect) -> None:
     """A version that is named is its builder's own. Raises Fenced where somebody else has sealed or dropped it."""
     if effect.version is not None and version.state in {VersionState.SEALED, VersionState.DROPPED}:
         raise Fenced(
-            f"version {version.version} of table {version.table!r}, is {version.state.value} while it is being built",
+            f"version {version.version} of table {version.table!r} is {version.state.value} while it is being built",
             hint="a later run or rewind has taken its place: what was built here is dropped",
         )
 

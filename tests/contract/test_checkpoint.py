@@ -537,6 +537,26 @@ def test_rows_prepared_for_a_sealed_version_go_to_the_new_one(
     assert records_of(stored(store, "out")) == [{"v": "new"}, {"v": "late"}]
 
 
+def test_a_version_that_is_dropped_before_it_is_activated_fences_its_builder(
+    store: Store, open_again: Opener, ambient: ManualAmbient
+) -> None:
+    """As by a second rewind of the same node, between preparation and commit: the old version stays active."""
+    agent = Agent(store, ambient)
+    agent.land(write("out", [{"v": "old"}]))
+    table = ensure_table(store, "out", TableOptions(), ambient=ambient)
+    ambient.advance(1)
+    new = begin_version(store, table, made_by="agent", ambient=ambient)
+
+    def drop() -> None:
+        with open_again().write() as tx:
+            tx.tables.drop_data("out", new.version)
+
+    with pytest.raises(Fenced):
+        interposed(agent, drop, Activation("out", new.version))
+    assert active(store, "out").version == 1
+    assert not sequencer(store, "out", version=1).sealed
+
+
 def test_a_partition_that_is_added_during_a_swap_is_sealed_too(
     store: Store, open_again: Opener, ambient: ManualAmbient
 ) -> None:
