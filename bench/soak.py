@@ -123,8 +123,8 @@ def _pytest(*words: str) -> tuple[str, ...]:
 
 
 PARTS: Mapping[str, SoakPart] = {
-    "simulation": SoakPart("seeds", 100_000, 2_500, _simulation("memory"), at_once=0),
-    "simulation-sqlite": SoakPart("seeds", 20_000, 500, _simulation("sqlite"), at_once=0),
+    "simulation": SoakPart("seeds", 100_000, 1_000, _simulation("memory"), at_once=0),
+    "simulation-sqlite": SoakPart("seeds", 20_000, 250, _simulation("sqlite"), at_once=0),
     "kills-sqlite": SoakPart("kills", 1_000, 50, _kills("sqlite")),
     "kills-postgresql": SoakPart("kills", 1_000, 50, _kills("postgresql")),
     "chaos": SoakPart("runs of ten minutes", 6, 1, _chaos),
