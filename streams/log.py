@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, NoReturn, Protocol
 
+from streams.errors import UsageError
 from streams.model.record import Partition
+from streams.model.source import Format
 
 # How a log that keeps no ids hands them on to whoever lands the records.
 REQUEST_ID_HEADER = "millstream-request-id"
@@ -177,6 +179,11 @@ class Log(Protocol):
         """Drop the dedup keys of records older than `before`; returns how many."""
         ...
 
+    def decoder(self, topic: str, format: Format) -> Callable[[LogRecord], dict[str, object]]:  # noqa: A002
+        """What makes fields of a topic's records, for the formats whose schemas are kept elsewhere. Raises UsageError
+        where the log knows none."""
+        ...
+
     @property
     def keeps_ids(self) -> bool:
         """Whether a repeated id is answered with the first offset. If not, ids stand in the records' headers, and
@@ -202,6 +209,12 @@ class Log(Protocol):
 
 class OwnLog:
     """What the logs of stores have in common: they keep ids, and leave the dividing of partitions to leases."""
+
+    def decoder(self, topic: str, format: Format) -> NoReturn:  # noqa: A002
+        raise UsageError(
+            f"`format: {format}` of {topic} needs a schema registry, and the log is in the store",
+            hint="set `log` to kafka://… with schema_registry=…, or read the topic as JSON",
+        )
 
     @property
     def keeps_ids(self) -> bool:

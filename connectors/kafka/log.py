@@ -15,10 +15,12 @@ from connectors.kafka.group import KafkaMember
 from connectors.kafka.loop import KafkaLoop
 from connectors.kafka.producer import KafkaProducer
 from connectors.kafka.reader import KafkaReader, OutOfRange
+from connectors.kafka.registry import Decode, SchemaRegistry
 from connectors.kafka.settings import KafkaSettings
 from connectors.kafka.topics import KafkaTopics
 from streams.log import AppendAnswer, AppendRequest, LogSlice, OnChange, TopicInfo
 from streams.model.record import Partition
+from streams.model.source import Format
 
 CALL_S = 15.0
 CLOSE_S = 5.0
@@ -35,6 +37,7 @@ class KafkaLog:
     def __init__(self, settings: KafkaSettings, *, store_id: str, hint: Callable[[], None]) -> None:
         self.settings = settings
         self._store_id = store_id
+        self._registry: SchemaRegistry | None = None
         self._hint = hint
         self._loop = KafkaLoop()
         self._topics = KafkaTopics(settings)
@@ -109,6 +112,12 @@ class KafkaLog:
         """There are none here."""
         del topic, before
         return 0
+
+    def decoder(self, topic: str, format: Format) -> Decode:  # noqa: A002 - the word of graph.yml
+        with self._lock:
+            if self._registry is None:
+                self._registry = SchemaRegistry(self.settings.schema_registry)
+        return self._registry.decoder(topic, format)
 
     @property
     def keeps_ids(self) -> bool:

@@ -22,12 +22,13 @@ OPTIONS = (
     "ssl_cert_file",
     "ssl_key_file",
     "topic_prefix",
+    "schema_registry",
 )
 
 
 @dataclass(frozen=True, slots=True)
 class KafkaSettings:
-    """`topic_prefix` begins the names of the topics that tables are published to."""
+    """`topic_prefix` begins the names of the topics that tables are published to. `schema_registry` is a URL."""
 
     bootstrap: tuple[str, ...]
     security_protocol: str = "PLAINTEXT"
@@ -38,6 +39,7 @@ class KafkaSettings:
     ssl_cert_file: str | None = None
     ssl_key_file: str | None = None
     topic_prefix: str = ""
+    schema_registry: str = field(default="", repr=False)
 
     @classmethod
     def of(cls, url: str) -> KafkaSettings:

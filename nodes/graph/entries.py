@@ -73,7 +73,7 @@ FUNCTION_FORMS = ("webhook", "kafka", "node_file")
 FUNCTION_FORMS_LATER = ("data_node", "uses", "chart_input")
 WEBHOOK_LATER = ("respond", "respond_timeout_s", "addresses", "partial", "unreadable", "display")
 KAFKA_LATER = ("display",)
-KAFKA_FORMATS_LATER = ("avro", "protobuf", "json_schema")
+KAFKA_FORMATS_LATER = ("protobuf",)
 WEBHOOK_LIMITS_LATER = ("rate_per_s",)
 NODE_FILE_LATER = ("chart_input", "config", "display")
 STORE_LATER = ("display",)
@@ -181,7 +181,7 @@ class KafkaEntry(Entry):
     name: TableName | None = Field(default=None, alias="as")
     id: NodeId | None = None
     title: str | None = None
-    format: Literal["json", "bytes", "text"] = "json"
+    format: Literal["json", "bytes", "text", "avro", "json_schema"] = "json"
     on_gap: Literal["stop", "earliest", "latest"] = "stop"
 
     @property

@@ -149,6 +149,7 @@ class Feed:
         self._store = store
         self._build = build
         self._sources = sources or {}
+        self._decoders: dict[str, Decode] = {}
         self._skip_new = on_new_version == "skip"
         self._checked: set[Partition] = set()  # topics that are those that the positions were made in
 
@@ -223,7 +224,12 @@ class Feed:
 
     def decode(self, partition: Partition) -> Decode:
         """What makes fields of a topic's records."""
-        return DECODERS[self._source(partition).format]
+        found = self._decoders.get(partition.topic)
+        if found is None:
+            wanted = self._source(partition).format
+            found = DECODERS.get(wanted) or self._store.log.decoder(partition.topic, wanted)
+            self._decoders[partition.topic] = found
+        return found
 
     def _source(self, partition: Partition) -> SourceOptions:
         return self._sources.get(partition.topic, PLAIN)

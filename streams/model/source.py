@@ -7,11 +7,14 @@ from dataclasses import dataclass
 
 
 class Format(enum.StrEnum):
-    """How the value of a record becomes fields: a JSON object is the fields; text and bytes are the field `value`."""
+    """How the value of a record becomes fields: a JSON object is the fields; text and bytes are the field `value`; the
+    others are written with a schema that a registry keeps."""
 
     JSON = "json"
     TEXT = "text"
     BYTES = "bytes"
+    AVRO = "avro"
+    JSON_SCHEMA = "json_schema"
 
 
 class OnGap(enum.StrEnum):
