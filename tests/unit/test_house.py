@@ -34,9 +34,10 @@ def locked(name: str) -> dict[str, str]:
 def wanted(name: str) -> set[str]:
     """The packages that pyproject.toml asks for, for the purpose of a lock."""
     project, groups = PROJECT["project"], PROJECT["dependency-groups"]
-    lines = [*project["dependencies"], *project["optional-dependencies"]["postgres"]]
+    extras = project["optional-dependencies"]
+    lines = [*project["dependencies"], *extras["kafka"], *extras["postgres"]]
     if name != "runtime":
-        lines += [*project["optional-dependencies"]["examples"], *groups["build"]]
+        lines += [*extras["examples"], *groups["build"]]
     if name == "dev":
         lines += [line for line in groups["dev"] if isinstance(line, str)]
     return {canonicalize_name(Requirement(line).name) for line in lines}
