@@ -39,6 +39,7 @@ COMMANDS: dict[str, str] = {
     "verify": "millstream.cli.verify",
     "why": "millstream.cli.verify",
     "rewind": "millstream.cli.rewind",
+    "data-node": "millstream.cli.data_nodes",
 }
 
 _HELP = """Stream processing for incremental records: webhooks in, exactly-once tables out.

@@ -66,7 +66,7 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, s
 
 
 def _leaves(value: object, path: str) -> Iterator[tuple[str, str]]:
-    if isinstance(value, Mapping) and value and not any(str(key).startswith("$") for key in value):
+    if isinstance(value, Mapping) and (value or path == "config") and not any(str(k).startswith("$") for k in value):
         for key, item in value.items():
             yield from _leaves(item, f"{path}.{key}" if path else str(key))
     else:

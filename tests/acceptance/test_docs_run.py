@@ -2,7 +2,8 @@
 
 A block's language says what becomes of it: `sh` is run (a line `millstream dev` starts a service, which lasts to the
 page's end or to the next one), `text` is the answer to the `sh` before it, where `…` stands for anything, `python
-file=x` and `yaml file=x` are saved as that file of the project, and `same=x` must be what the project has there.
+file=x` and `yaml file=x` are saved as that file of the project, `add=x` is added to its end, and `same=x` must be what
+the project has there.
 """
 
 from __future__ import annotations
@@ -25,12 +26,18 @@ import pytest
 from tests.live_service import environment_with, eventually
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-BLOCK = re.compile(r"^```(\w+)(?: (file|same)=(\S+))?\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```(\w+)(?: (file|same|add)=(\S+))?\n(.*?)^```", re.MULTILINE | re.DOTALL)
 START = "millstream dev"
 DEFAULT_PORT = "8787"
 POSTGRES = "postgresql://millstream:millstream@127.0.0.1:5432/millstream"
 ANSWER_S = 30.0
-PAGES = ("tutorial/first-project.md", "how-to/webhooks.md", "how-to/dead-letters.md", "how-to/rewind.md")
+PAGES = (
+    "tutorial/first-project.md",
+    "tutorial/data-nodes.md",
+    "how-to/webhooks.md",
+    "how-to/dead-letters.md",
+    "how-to/rewind.md",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +76,9 @@ class Reader:
         """`asks`: the page shows the answer, so that it may take a moment to be right."""
         if block.verb == "file":
             (self._directory / block.file).write_text(block.text, encoding="utf-8")
+        elif block.verb == "add":
+            with (self._directory / block.file).open("a", encoding="utf-8") as held:
+                held.write("\n\n" + block.text)
         elif block.verb == "same":
             assert (self._directory / block.file).read_text(encoding="utf-8") == block.text
         elif block.language == "sh":

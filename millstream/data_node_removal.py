@@ -1,0 +1,41 @@
+"""Deleting a DataNode's table: its rows, what its updaters remember, and the identifiers that show it."""
+
+from __future__ import annotations
+
+from millstream.data_node_facts import dependents_of
+from nodes.data_node.catalogue import Catalogue
+from nodes.data_node.publishing import view_name
+from streams.checkpoint.tables import active_version
+from streams.errors import UsageError
+from streams.model.position import Build
+from streams.store import Store
+from streams.user.table_reading import count_rows
+
+
+def remove_table(store: Store, storage_hash: str) -> int:
+    """In one transaction; returns how many rows it had. Raises UsageError while something depends on it.
+
+    The caller holds the leases of its updaters.
+    """
+    with store.write() as tx:
+        catalogue = Catalogue(tx)
+        catalogue.lock()
+        dependents = dependents_of(tx, storage_hash)
+        if dependents:
+            raise UsageError(
+                f"{storage_hash} is needed by {', '.join(dependents)}", hint="delete those first; nothing was deleted"
+            )
+        for identifier in catalogue.identifiers():
+            if identifier.storage_hash == storage_hash:
+                tx.tables.show_as(view_name(identifier.identifier), None)
+                catalogue.forget(identifier=identifier.identifier)
+        for updater in catalogue.updaters(storage_hash):
+            build = tx.agents.live_build(updater.update_hash) or Build(updater.update_hash)
+            tx.states.write(build, dict.fromkeys(tx.states.read(build)))
+            catalogue.forget(updater=updater.update_hash)
+        version = active_version(tx, storage_hash)
+        rows = count_rows(tx, version) if version is not None else 0
+        if tx.tables.table(storage_hash) is not None:
+            tx.tables.drop_table(storage_hash)
+        catalogue.forget(table=storage_hash)
+    return rows
