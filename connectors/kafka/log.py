@@ -14,6 +14,7 @@ from connectors.kafka.errors import kafka_errors
 from connectors.kafka.group import KafkaMember
 from connectors.kafka.loop import KafkaLoop
 from connectors.kafka.producer import KafkaProducer
+from connectors.kafka.publisher import KafkaTableTopic
 from connectors.kafka.reader import KafkaReader, OutOfRange
 from connectors.kafka.registry import Decode, SchemaRegistry
 from connectors.kafka.settings import KafkaSettings
@@ -135,6 +136,12 @@ class KafkaLog:
             topic=topic,
             session_s=session_s,
             on_change=on_change,
+        )
+
+    def table_topic(self, table: str, index: int) -> KafkaTableTopic:
+        """The protocol `streams.table_topic.PublishesTables`."""
+        return KafkaTableTopic(
+            self._loop, self.settings, self._topics, store_id=self._store_id, table=table, index=index
         )
 
     def close(self) -> None:

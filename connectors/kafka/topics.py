@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
-from aiokafka.errors import InvalidPartitionsError, LeaderNotAvailableError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    InvalidPartitionsError,
+    LeaderNotAvailableError,
+    NotCoordinatorForGroupError,
+    TopicAlreadyExistsError,
+    for_code,
+)
 
 from connectors.kafka.login import told_apart
 from connectors.kafka.metadata import TopicMetadata, TopicsRequest, topics_of
@@ -17,6 +26,7 @@ from streams.log import TopicInfo
 
 SETTLE_S = 0.05
 BROKERS_DEFAULT = -1
+NO_COORDINATOR = (GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoordinatorForGroupError)
 
 
 class KafkaTopics:
@@ -81,6 +91,16 @@ class KafkaTopics:
         if found is not None:
             return int(found.offset)
         return int((await consumer.end_offsets([place]))[place])
+
+    async def noted(self, group: str, place: TopicPartition) -> str:
+        """The metadata of the offset that a group has committed; "" where there is none. Waits for who keeps it."""
+        admin = await self._administration()
+        while True:
+            with suppress(*NO_COORDINATOR):
+                found = await admin.list_consumer_group_offsets(group, partitions=[place])
+                if place in found:
+                    return str(found[place].metadata or "") if found[place].offset >= 0 else ""
+            await asyncio.sleep(SETTLE_S)
 
     async def close(self) -> None:
         if self._offsets is not None:

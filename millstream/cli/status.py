@@ -76,6 +76,9 @@ def _show(found: Mapping[str, Any], *, as_json: bool, again: bool) -> None:
         if error is not None:
             place = f"{error['file']}:{error['line']}: " if error["file"] else ""
             sys.stdout.write(f"{node['id']}: {place}{error['message']}\n")
+    for each in found["publishers"]:
+        error = each["error"]
+        sys.stdout.write(f"{each['table']}[{each['partition']}] is not published: {error['message']}\n")
     sys.stdout.flush()
 
 

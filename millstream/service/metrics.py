@@ -25,6 +25,9 @@ def exposition(context: ApiContext) -> tuple[bytes, str]:
         for each in node["inputs"]:
             value = float("nan") if each["lag"] is None else each["lag"]
             lag.labels(node["id"], each["kind"], each["topic"], str(each["partition"])).set(value)
+    failed = Gauge("millstream_publisher_failed", "1: is not published.", ("table", "partition"), registry=registry)
+    for each in status["publishers"]:
+        failed.labels(each["table"], str(each["partition"])).set(1)
     ends = Gauge("millstream_topic_end_offset", "Next offset to be written.", ("topic", "partition"), registry=registry)
     for info in context.store.log.topics():
         for index, end in enumerate(info.end_offsets):

@@ -92,13 +92,22 @@ class NodeDetailShape(NodeShape):
     errors: list[ProblemPlaceShape]
 
 
+class PublisherShape(TypedDict):
+    """A partition of a table that is not published, and why."""
+
+    table: str
+    partition: int
+    error: TroubleShape
+
+
 class StatusShape(TypedDict):
-    """The whole project."""
+    """The whole project. `publishers` are those that fail."""
 
     store: str
     log: str
     lag: int | None
     nodes: list[NodeShape]
+    publishers: list[PublisherShape]
 
 
 class GraphNodeShape(TypedDict):

@@ -10,6 +10,7 @@ from millstream.status.lag import InputLag, read_input_lags
 from millstream.status.shapes import NodeWorkerShape, RunShape
 from millstream.worker.node_notes import Notes, Trouble, read_notes
 from millstream.worker.node_workers import node_workers
+from millstream.worker.publisher_notes import read_troubles
 from nodes.graph.graph import Graph
 from nodes.graph.node import Node
 from streams.decisions.watermark import EPOCH, MICROSECOND, watermark_us
@@ -36,13 +37,16 @@ def run_json(run: Run) -> RunShape:
 
 
 def read_status(store: Store, graph: Graph, *, worker: str | None = None) -> dict[str, Any]:
-    """`{"store", "log", "lag", "nodes"}`; the whole lag is null where one of its parts can't be known.
+    """`{"store", "log", "lag", "nodes", "publishers"}`: of the publishers those that fail.
+
+    The whole lag is null where one of its parts can't be known.
 
     As `worker` sees it, where it is given: what only others run is `standby` then.
     """
     lags = read_input_lags(store, graph.nodes)
     with store.read() as tx:
         notes = read_notes(tx)
+        troubles = read_troubles(tx)
         dead_workers = _dead_workers(tx)
         workers = node_workers(tx, graph.nodes)
         nodes = [
@@ -63,6 +67,10 @@ def read_status(store: Store, graph: Graph, *, worker: str | None = None) -> dic
         "log": "store",
         "lag": None if None in parts else sum(parts),
         "nodes": nodes,
+        "publishers": [
+            {"table": table, "partition": index, "error": trouble.as_json()}
+            for (table, index), trouble in sorted(troubles.items(), key=lambda each: each[0])
+        ],
     }
 
 

@@ -39,6 +39,7 @@ from millstream.worker.node_work import (
     with_node,
     with_notes,
 )
+from millstream.worker.publishing import Publishing
 from millstream.worker.run_log import RunLog
 from millstream.worker.shares import Shares
 from millstream.worker.stalls import Place, StallWatch
@@ -165,6 +166,7 @@ class Worker:
             active=not options.once,
             report=lambda node_id, indexes: self._inbox.put(_Given(node_id, indexes)),
         )
+        self._publishing = Publishing(store, ambient, graph=lambda: self._graph, held=lambda: self._held)
         self._look_again_at_s: float | None = None
         self._set_nodes(graph)
         self._thread = threading.Thread(target=self._root, args=(self._run,), name="worker", daemon=True)
@@ -239,7 +241,7 @@ class Worker:
         nodes = [work.node for work in list(self._work.values()) if not work.node.errors]
         nodes = [node for node in nodes if not self._shares.takes(node)]
         leases = list(leases_of(self._store, nodes))
-        return leases if self._options.once else [*leases, TIDYING]
+        return leases if self._options.once else [*leases, TIDYING, *self._publishing.leases()]
 
     def _tidy(self) -> None:
         task = tidy_for_ever(self._store, self._ambient, graph=lambda: self._graph, mine=lambda: TIDYING in self._held)
@@ -262,6 +264,7 @@ class Worker:
         self._spawn("upkeep", self._keep_up)
         if not self._options.once:
             self._spawn("tidying", self._tidy)
+            self._spawn("publishing", lambda: self._publishing.run(self._stop))
         crash_points.reach("start.opened")
         self._transition_to(WorkerState.RUNNING)
         try:
@@ -284,6 +287,7 @@ class Worker:
         for node_id in left:
             self._finish_runs(node_id, RunStatus.INTERRUPTED, "the service was stopped")
         self._run_log.close()
+        self._publishing.wait_ended(self._options.stop_grace_s)
         self._stop_leases.set()
         leases.join()
         self._transition_to(WorkerState.ENDED)
