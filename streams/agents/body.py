@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from streams.agents.decoding import DECODED_MAX
 from streams.agents.feed import Batch
 from streams.ambient import Ambient
 from streams.decisions.retry import FailurePolicy, OnError, backoff_s, halves
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Row = Mapping[str, object]
-
-DECODED_MAX = 256  # few enough to be gone before Python's collector walks them: 1.3 times as fast as 10,000 at once
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from streams.agents.decoding import DECODERS, Decode, decode_json
+from streams.agents.decoding import DECODED_MAX, DECODERS, Decode, decode_json
 from streams.errors import PositionInvalid, PositionLost
 from streams.log import LogRecord
 from streams.model.dead_letter import DeadLetter
@@ -109,7 +109,8 @@ class Batch:
 
         if self.rows is not None:
             return frame_of(self.rows.schema, self.rows.values[start:stop])
-        return frame_of_records(self.fields(start, stop))
+        ends = range(start, stop, DECODED_MAX)
+        return frame_of_records(self.fields(first, min(first + DECODED_MAX, stop)) for first in ends)
 
     def position(self, index: int) -> Position:
         """The position that stands before record `index`; that of the end for `len(self)`."""

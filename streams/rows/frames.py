@@ -70,26 +70,46 @@ def _turned(rows: Iterable[Sequence[object]], *, width: int) -> tuple[Sequence[S
     return (list(zip(*held, strict=True)) if held else [()] * width), len(held)
 
 
-def frame_of_records(records: Sequence[Mapping[str, object]]) -> pd.DataFrame:
+def frame_of_records(stretches: Iterable[Sequence[Mapping[str, object]]]) -> pd.DataFrame:
     """Records that no table has a schema for, as a frame with a column for each field that any of them has.
 
-    A column of one type, or of integers and floats that are exact as floats, gets the dtype that `frame_of` gives
-    that type; any other holds the values as they are. Nothing is checked or changed.
+    They come in stretches, each of which may be forgotten before the next is made: short ones are never walked by
+    Python's collector. A column of one type, or of integers and floats that are exact as floats, gets the dtype that
+    `frame_of` gives that type; any other holds the values as they are. Nothing is checked or changed.
     """
     import pandas as pd
 
-    held = _columns_of(records)
+    held, count = _columns_of(stretches)
     data = {name: _series(column, _plain_type(column), not_null=False) for name, column in held.items()}
-    return pd.DataFrame(data, index=pd.RangeIndex(len(records)), columns=pd.Index(list(held), dtype=object))
+    return pd.DataFrame(data, index=pd.RangeIndex(count), columns=pd.Index(list(held), dtype=object))
 
 
-def _columns_of(records: Sequence[Mapping[str, object]]) -> dict[str, Sequence[object]]:
-    shapes = set(map(tuple, records))
-    if len(shapes) == 1:  # what one sender sends
-        (names,) = shapes
-        return dict(zip(names, zip(*(record.values() for record in records), strict=True), strict=True))
-    every = dict.fromkeys(name for record in records for name in record)
-    return {name: [record.get(name) for record in records] for name in every}
+def _columns_of(stretches: Iterable[Sequence[Mapping[str, object]]]) -> tuple[dict[str, list[object]], int]:
+    """The values by column, with None where a record lacks one, and how many records there were."""
+    columns: dict[str, list[object]] = {}
+    count = 0
+    for records in stretches:
+        if not _added_alike(records, columns):
+            for name in dict.fromkeys(name for record in records for name in record):
+                if name not in columns:
+                    columns[name] = [None] * count
+            for name, column in columns.items():
+                column.extend([record.get(name) for record in records])
+        count += len(records)
+    return columns, count
+
+
+def _added_alike(records: Sequence[Mapping[str, object]], columns: Mapping[str, list[object]]) -> bool:
+    """Add records that have just these fields, as one sender's have; False, and nothing added, for others."""
+    if sum(map(len, records)) != len(columns) * len(records):
+        return False
+    try:
+        found = [[record[name] for record in records] for name in columns]
+    except KeyError:
+        return False
+    for column, values in zip(columns.values(), found, strict=True):
+        column.extend(values)
+    return True
 
 
 _PLAIN: dict[frozenset[type], Type] = {

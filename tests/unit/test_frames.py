@@ -217,7 +217,7 @@ def test_source_records_become_a_frame_with_the_dtypes_that_tables_give() -> Non
         {"i": 2**63 - 1, "f": 1, "s": "x\0", "mixed": 1, "big": 2**70, "wide": 2**53 + 1, "o": [1]},
         {"i": None, "f": 0.5, "late": True, "mixed": "x", "big": 1, "wide": 0.5},
     ]
-    frame = frame_of_records(records)
+    frame = frame_of_records([records])
     assert {name: str(dtype) for name, dtype in frame.dtypes.items()} == {
         "i": "Int64",
         "f": "float64",
@@ -233,3 +233,18 @@ def test_source_records_become_a_frame_with_the_dtypes_that_tables_give() -> Non
     assert frame["wide"].tolist() == [2**53 + 1, 0.5]
     assert frame["o"].tolist() == [[1], None]
     assert len(frame_of_records([])) == 0
+    assert len(frame_of_records([[]])) == 0
+
+
+@given(
+    st.lists(st.dictionaries(st.sampled_from("abc"), st.integers(0, 9) | st.none(), max_size=3), max_size=12),
+    st.integers(1, 5),
+)
+def test_stretches_of_any_shapes_make_the_frame_of_all_at_once(records: list[dict[str, object]], size: int) -> None:
+    stretches = (records[first : first + size] for first in range(0, len(records), size))
+    frame = frame_of_records(stretches)
+    assert list(frame.columns) == list(dict.fromkeys(name for record in records for name in record))
+    for name in frame.columns:
+        values = [None if value is pd.NA else value for value in frame[name].tolist()]
+        assert values == [record.get(name) for record in records]
+    assert len(frame) == len(records)
