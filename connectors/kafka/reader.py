@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import OffsetOutOfRangeError
 
 from connectors.kafka.errors import ours
 from connectors.kafka.loop import KafkaLoop
@@ -160,10 +160,10 @@ class KafkaReader:
         while True:
             try:
                 await self._fetch()
-            except (KafkaError, OSError) as error:
-                self._tell(ours(error, self._settings.where))
             except asyncio.CancelledError:
                 return
+            except Exception as error:  # noqa: BLE001 - the task's root: a reader whose task is gone would wait for ever
+                self._tell(ours(error, self._settings.where))
             finally:
                 consumer, self._consumer = self._consumer, None
                 if consumer is not None:

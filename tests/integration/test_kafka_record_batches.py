@@ -14,6 +14,7 @@ from aiokafka.errors import CorruptRecordException
 
 from connectors.kafka import reader, record_batches
 from connectors.kafka.log import KafkaLog, open_log
+from streams.errors import StoreUnavailable
 from streams.log import LogRecord
 from streams.model.record import Partition
 from tests.kafka_server import temporary_kafka, tool
@@ -255,6 +256,30 @@ def test_a_batch_with_a_wrong_checksum_is_fetched_again_never_passed_over(broker
         return found
 
     assert numbers(asyncio.run(run())) == list(range(30))
+
+
+@pytest.mark.kafka
+def test_a_fault_inside_the_client_is_told_and_reading_goes_on(
+    broker: str, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(broker, topic)
+    produce(broker, sent(topic, 0, 5))
+    faults = ["the client's inside is not as it was"]
+    real = record_batches.RecordBatches.take
+
+    def take(batches: record_batches.RecordBatches, records_max: int) -> list[LogRecord]:
+        if faults:
+            raise AttributeError(faults.pop())
+        return real(batches, records_max)
+
+    monkeypatch.setattr(record_batches.RecordBatches, "take", take)
+    log = open_log(f"kafka://{broker}", store_id=uuid.uuid4().hex, hint=lambda: None)
+    try:
+        with pytest.raises(StoreUnavailable, match="inside is not as it was"):
+            read(log, topic, 0, 10)
+        assert numbers(read(log, topic, 0, 10)[0]) == [0, 1, 2, 3, 4]
+    finally:
+        log.close()
 
 
 class _Damaged:
