@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from millstream.promote.mark import check_may_run
 from millstream.settings import Settings, find_project, load
 from nodes.graph.graph import Graph
 from streams.ambient import SystemAmbient
@@ -41,9 +42,17 @@ class Project:
     def schema(self, slug: str) -> str:
         return self.settings.schema or slug
 
-    def open_store(self, slug: str) -> Store:
-        """The store, made where it is absent; it is this project's from then on. Raises StoreRefused, UsageError."""
+    def open_store(self, slug: str, *, to_look: bool = False) -> Store:
+        """The store, made where it is absent; it is this project's from then on. Raises UsageError; StoreRefused, which
+        includes a store that was promoted to another, unless it is opened only `to_look`."""
         settings = self.settings
-        return open_store(
+        store = open_store(
             settings.store, log=settings.log, project=slug, schema=self.schema(slug), ambient=SystemAmbient()
         )
+        if not to_look:
+            try:
+                check_may_run(store)
+            except BaseException:
+                store.close()
+                raise
+        return store

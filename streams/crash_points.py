@@ -36,6 +36,10 @@ NAMES: tuple[str, ...] = (
     "rewind.rebuilt",
     "rewind.swapping",
     "rewind.swapped",
+    "promote.rows",
+    "promote.records",
+    "promote.closing",
+    "promote.closed",
 )
 
 _armed: Callable[[str], None] | None = None

@@ -9,6 +9,7 @@ from typing import NamedTuple, NoReturn, Protocol
 
 from streams.errors import UsageError
 from streams.model.record import Partition
+from streams.model.seen_id import SeenId
 from streams.model.source import Format
 
 # How a log that keeps no ids hands them on to whoever lands the records.
@@ -188,6 +189,22 @@ class Log(Protocol):
     def keeps_ids(self) -> bool:
         """Whether a repeated id is answered with the first offset. If not, ids stand in the records' headers, and
         whoever lands them drops repeats (`streams.agents.dedup`)."""
+        ...
+
+    def ids(self, partition: Partition, first_offset: int, below: int) -> list[SeenId]:
+        """The ids that the log keeps of these offsets, also where the records are gone; none where it keeps none."""
+        ...
+
+    def restore(
+        self, partition: Partition, records: Sequence[LogRecord], *, first_offset: int, ids: Sequence[SeenId] = ()
+    ) -> int:
+        """Append records of another log to a partition that exists, in order, with their times, keys and headers;
+        returns its end offset.
+
+        `ids` are theirs, by their offsets in the other log. A log that keeps ids takes all of it or nothing, and begins
+        an empty partition at `first_offset`, so that offsets stay. One that does not begins at 0, puts the ids into the
+        records' headers, and may take the first of the records only.
+        """
         ...
 
     @property

@@ -77,6 +77,10 @@ class Agents(Protocol):
         """Begin a new ledger segment; returns its number."""
         ...
 
+    def restore(self, owner: Owner) -> None:
+        """Write a build's row as it is given, as one store hands it to another."""
+        ...
+
     def rename(self, old: str, new: str) -> None:
         """Give all that is kept under one agent's name to another: builds, positions, state, dead letters, ledger,
         runs."""
@@ -170,6 +174,10 @@ class Rows(Protocol):
         rows: Sequence[tuple[object, ...]],
     ) -> None:
         """Insert rows at dense offsets from `first_offset`. Raises RowRejected for a row that breaks a unique key."""
+        ...
+
+    def restore(self, version: VersionInfo, partition: int, rows: StoredRows) -> None:
+        """Insert rows of the version's schema where they were: offsets, times and ids as they are given."""
         ...
 
     def upsert(

@@ -19,8 +19,9 @@ from connectors.kafka.reader import KafkaReader, OutOfRange
 from connectors.kafka.registry import Decode, SchemaRegistry
 from connectors.kafka.settings import KafkaSettings
 from connectors.kafka.topics import KafkaTopics
-from streams.log import AppendAnswer, AppendRequest, LogSlice, OnChange, TopicInfo
+from streams.log import AppendAnswer, AppendRequest, LogRecord, LogSlice, OnChange, TopicInfo
 from streams.model.record import Partition
+from streams.model.seen_id import SeenId
 from streams.model.source import Format
 
 CALL_S = 15.0
@@ -148,6 +149,21 @@ class KafkaLog:
         for reader in self._readers.values():
             reader.close()
         self._loop.close(timeout_s=CLOSE_S)
+
+    def ids(self, partition: Partition, first_offset: int, below: int) -> list[SeenId]:
+        """They stand in the records' headers."""
+        del partition, first_offset, below
+        return []
+
+    def restore(
+        self, partition: Partition, records: Sequence[LogRecord], *, first_offset: int, ids: Sequence[SeenId] = ()
+    ) -> int:
+        del first_offset  # an empty partition of Kafka's begins at 0
+        keys = {each.offset: each.key for each in ids}
+        if records:
+            self._call(self._producer.copy(partition, records, keys))
+        info = self.topic(partition.topic)
+        return info.end_offsets[partition.index] if info is not None else 0
 
     def _reader(self, name: str) -> KafkaReader:
         """The reader of that name; those that nobody has used for a while are closed."""

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,9 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from connectors.kafka.settings import KafkaSettings
 from streams.errors import CommitUnknown, LogFull
-from streams.log import ORDINAL_HEADER, REQUEST_ID_HEADER, AppendAnswer, AppendRequest, OffsetRange
+from streams.log import ORDINAL_HEADER, REQUEST_ID_HEADER, AppendAnswer, AppendRequest, LogRecord, OffsetRange
+from streams.model.record import Partition
+from streams.model.seen_id import SeenKey
 
 BATCH_BYTES = 1_000_000  # Kafka's own limit of a batch, 1 MiB, less what frames it
 ACKNOWLEDGE_S = 8.0
@@ -68,6 +70,31 @@ class KafkaProducer:
         return [
             AppendAnswer(len(request.entries), 0, tuple(offsets[number])) for number, request in enumerate(requests)
         ]
+
+    async def copy(self, partition: Partition, records: Sequence[LogRecord], ids: Mapping[int, SeenKey]) -> None:
+        """Records of another log, in order, without a transaction, so that their offsets have no holes. `ids` by
+        offset. Raises CommitUnknown: then the partition's end says how many are there."""
+        producer = await self._idempotent()
+        waiting = list(records)
+        while waiting:
+            lot = _Lot(partition.topic, partition.index, producer.create_batch())
+            taken = 0
+            while taken < len(waiting):
+                message = _copied(waiting[taken], ids.get(waiting[taken].offset))
+                size = len(message["value"]) + len(message["key"] or b"") + 150
+                if taken and lot.batch.size() + size > BATCH_BYTES:
+                    break
+                if lot.batch.append(**message) is None:
+                    break
+                taken += 1
+            if not taken:
+                raise LogFull("a record is larger than a batch for Kafka may be", hint="it cannot be moved there")
+            del waiting[:taken]
+            try:
+                async with asyncio.timeout(ACKNOWLEDGE_S):
+                    await self._send(producer, lot)
+            except (KafkaTimeoutError, TimeoutError) as error:
+                raise _unknown(self._settings.where) from error
 
     async def close(self) -> None:
         for producer in (self._producer, self._whole):
@@ -186,6 +213,20 @@ def _message(request: AppendRequest, index: int) -> dict[str, Any]:
         "timestamp": int(request.timestamp.timestamp() * 1000),
         "key": None if key is None else key.encode(),
         "value": request.entries[index].value,
+        "headers": headers,
+    }
+
+
+def _copied(record: LogRecord, seen: SeenKey | None) -> dict[str, Any]:
+    """A record as `_message` would have made it when it came."""
+    headers = list(record.headers)
+    if seen is not None:
+        headers += [(REQUEST_ID_HEADER, seen.request_id.encode()), (ORDINAL_HEADER, str(seen.ordinal).encode())]
+    key = record.key if record.key is not None or seen is None else seen.request_id
+    return {
+        "timestamp": int(record.timestamp.timestamp() * 1000),
+        "key": None if key is None else key.encode(),
+        "value": record.value,
         "headers": headers,
     }
 

@@ -11,14 +11,18 @@ from connectors.postgres.database import Database
 from connectors.postgres.errors import postgres_errors
 from connectors.sql.append_batch import AppendBatch, Lane, Seen
 from connectors.sql.encode import Times, to_us
+from connectors.sql.log_copy import id_row_of, restored_rows, seen_id_of
 from connectors.sql.log_tables import OFFSET_BITS, OFFSET_MASK
 from streams import crash_points
 from streams.ambient import Ambient
 from streams.errors import LogFull, StoreFull, StoreUnavailable
 from streams.log import AppendAnswer, AppendRequest, LogRecord, LogSlice, OwnLog, TopicInfo
 from streams.model.record import Partition
+from streams.model.seen_id import SeenId
 
-_LANES = "SELECT lane, first_offset, end_offset FROM _ms_lanes WHERE topic = %s ORDER BY partition"
+_LANE = "SELECT lane, first_offset, end_offset FROM _ms_lanes WHERE topic = %s"
+_LANES = f"{_LANE} ORDER BY partition"
+_COPY_RECORDS = "COPY _ms_records (place, timestamp_us, key, value) FROM STDIN (FORMAT BINARY)"
 
 
 class PostgresLog(OwnLog):
@@ -171,13 +175,44 @@ class PostgresLog(OwnLog):
             cursor.execute("DELETE FROM _ms_record_ids WHERE topic = %s AND timestamp_us < %s", (topic, to_us(before)))
             return int(cursor.rowcount)
 
+    def ids(self, partition: Partition, first_offset: int, below: int) -> list[SeenId]:
+        with self._reading() as cursor:
+            cursor.execute(
+                'SELECT request_id, ordinal, partition, "offset", body_hash, timestamp_us FROM _ms_record_ids '
+                'WHERE topic = %s AND partition = %s AND "offset" >= %s AND "offset" < %s',
+                (partition.topic, partition.index, first_offset, below),
+            )
+            return [seen_id_of(partition.topic, row) for row in cursor.fetchall()]
+
+    def restore(
+        self, partition: Partition, records: Sequence[LogRecord], *, first_offset: int, ids: Sequence[SeenId] = ()
+    ) -> int:
+        with self._writing() as cursor:
+            cursor.execute(f"{_LANE} AND partition = %s FOR UPDATE", (partition.topic, partition.index))
+            lane = Lane(*cursor.fetchone())
+            rows = restored_rows(lane, records, first_offset=first_offset)
+            with cursor.copy(_COPY_RECORDS) as copy:
+                copy.set_types(["int8", "int8", "text", "bytea"])
+                for row in rows:
+                    copy.write_row(row)
+            cursor.executemany(
+                'INSERT INTO _ms_record_ids (topic, request_id, ordinal, partition, "offset", body_hash, timestamp_us) '
+                "VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
+                [id_row_of(each) for each in ids],
+            )
+            cursor.execute(
+                "UPDATE _ms_lanes SET first_offset = %s, end_offset = %s WHERE lane = %s",
+                (lane.first_offset, lane.end_offset, lane.lane),
+            )
+        return lane.end_offset
+
     def close(self) -> None:
         """The store that it belongs to closes it."""
 
 
 def _write(cursor: Any, batch: AppendBatch) -> None:
     if batch.records:
-        with cursor.copy("COPY _ms_records (place, timestamp_us, key, value) FROM STDIN (FORMAT BINARY)") as copy:
+        with cursor.copy(_COPY_RECORDS) as copy:
             copy.set_types(["int8", "int8", "text", "bytea"])
             for record in batch.records:
                 copy.write_row(record)

@@ -67,6 +67,11 @@ class PostgresRows:
             for place, row in zip(places, rows, strict=True):
                 write(place + row)
 
+    def restore(self, version: VersionInfo, partition: int, rows: StoredRows) -> None:
+        placed_rows = zip(rows.offsets, rows.ats, rows.record_ids, strict=True)
+        places = ((partition, offset, at, record_id) for offset, at, record_id in placed_rows)
+        self._copy(self._ddl.qualified(version.sql_name), version, places, rows.values)
+
     def upsert(
         self,
         version: VersionInfo,

@@ -33,6 +33,7 @@ _OWNER = select(*_OWNER_COLUMNS).where(_BUILD)
 _OWNERS = select(*_OWNER_COLUMNS).order_by(_B.agent, _B.build)
 _LIVE = select(_B.build).where(key(_B.agent), _B.live == 1)
 _MAKE = row_or_nothing(BUILDS)
+_RESTORE = row_or_replace(BUILDS)
 _ALL_PAST = update(BUILDS).where(key(_B.agent)).values(live=0)
 _ONE_LIVE = update(BUILDS).where(_BUILD).values(live=1)
 _CLAIM = update(BUILDS).where(_BUILD).values(epoch=_B.epoch + 1).returning(*_OWNER_COLUMNS)
@@ -153,6 +154,20 @@ class SqlAgents:
         if row is None:
             raise UsageError(f"build {build} is not registered", hint="call make_build first")
         return int(row[0])
+
+    def restore(self, owner: Owner) -> None:
+        self._session.change(
+            _RESTORE,
+            {
+                "agent": owner.build.agent,
+                "build": owner.build.number,
+                "epoch": owner.epoch,
+                "checkpoint_number": owner.checkpoint_number,
+                "live": int(owner.live),
+                "segment": owner.segment,
+                "writes": names_text(owner.writes),
+            },
+        )
 
     def rename(self, old: str, new: str) -> None:
         if any(owner.build.agent == new for owner in self.builds()):

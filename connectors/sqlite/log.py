@@ -11,6 +11,7 @@ import orjson
 
 from connectors.sql.append_batch import AppendBatch, Lane, Seen
 from connectors.sql.encode import Times, to_us
+from connectors.sql.log_copy import id_row_of, restored_rows, seen_id_of
 from connectors.sql.log_tables import OFFSET_BITS, OFFSET_MASK
 from connectors.sqlite.commits import SqliteCommits
 from connectors.sqlite.database import Database
@@ -19,6 +20,7 @@ from streams.ambient import Ambient
 from streams.errors import LogFull, StoreFull, StoreUnavailable
 from streams.log import AppendAnswer, AppendRequest, LogRecord, LogSlice, OwnLog, TopicInfo
 from streams.model.record import Partition
+from streams.model.seen_id import SeenId
 
 _INSERT_RECORD = "INSERT INTO _ms_records (place, timestamp_us, key, value) VALUES (?, ?, ?, ?)"
 _INSERT_ID = (
@@ -29,7 +31,12 @@ _KNOWN_IDS = (
     "SELECT r.request_id, r.ordinal, r.partition, r.offset, r.body_hash FROM json_each(?) AS asked "
     "CROSS JOIN _ms_record_ids AS r ON r.topic = ? AND r.request_id = asked.value"
 )
-_LANES = "SELECT lane, first_offset, end_offset FROM _ms_lanes WHERE topic = ? ORDER BY partition"
+_LANE = "SELECT lane, first_offset, end_offset FROM _ms_lanes WHERE topic = ?"
+_LANES = f"{_LANE} ORDER BY partition"
+_IDS_OF = (
+    "SELECT request_id, ordinal, partition, offset, body_hash, timestamp_us FROM _ms_record_ids "
+    "WHERE topic = ? AND partition = ? AND offset >= ? AND offset < ?"
+)
 
 
 class SqliteLog(OwnLog):
@@ -163,6 +170,26 @@ class SqliteLog(OwnLog):
                     "DELETE FROM _ms_record_ids WHERE topic = ? AND timestamp_us < ?", (topic, to_us(before))
                 ).rowcount
             )
+
+    def ids(self, partition: Partition, first_offset: int, below: int) -> list[SeenId]:
+        with self._database.reading() as connection, self._database.errors():
+            rows = connection.execute(_IDS_OF, (partition.topic, partition.index, first_offset, below)).fetchall()
+        return [seen_id_of(partition.topic, row) for row in rows]
+
+    def restore(
+        self, partition: Partition, records: Sequence[LogRecord], *, first_offset: int, ids: Sequence[SeenId] = ()
+    ) -> int:
+        with self._writing() as connection:
+            place = (partition.topic, partition.index)
+            lane = Lane(*connection.execute(f"{_LANE} AND partition = ?", place).fetchone())
+            rows = restored_rows(lane, records, first_offset=first_offset)
+            connection.executemany(_INSERT_RECORD, rows)
+            connection.executemany(f"{_INSERT_ID} ON CONFLICT DO NOTHING", [id_row_of(each) for each in ids])
+            connection.execute(
+                "UPDATE _ms_lanes SET first_offset = ?, end_offset = ? WHERE lane = ?",
+                (lane.first_offset, lane.end_offset, lane.lane),
+            )
+        return lane.end_offset
 
     def close(self) -> None:
         """The store that it belongs to closes it."""

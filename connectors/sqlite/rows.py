@@ -72,6 +72,18 @@ class SqliteRows:
                 _with_places(first, when, record_ids, stored),
             )
 
+    def restore(self, version: VersionInfo, partition: int, rows: StoredRows) -> None:
+        stored = encode_rows(types_of(version.schema), rows.values)
+        places = ((_row(partition, offset), at_text(at)) for offset, at in zip(rows.offsets, rows.ats, strict=True))
+        with self._session.errors():
+            self._cursor.executemany(
+                _insert(version, version.schema.names),
+                [
+                    (*place, record_id, *values)
+                    for place, record_id, values in zip(places, rows.record_ids, stored, strict=True)
+                ],
+            )
+
     def upsert(
         self,
         version: VersionInfo,

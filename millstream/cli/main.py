@@ -40,6 +40,7 @@ COMMANDS: dict[str, str] = {
     "why": "millstream.cli.verify",
     "rewind": "millstream.cli.rewind",
     "data-node": "millstream.cli.data_nodes",
+    "promote": "millstream.cli.promote",
 }
 
 _HELP = """Stream processing for incremental records: webhooks in, exactly-once tables out.

@@ -42,7 +42,7 @@ def open_existing(project: Project) -> Store:
             f"there is no store at {project.settings.safe_store} yet",
             hint="`millstream dev` or `millstream run` makes it; a store elsewhere is named with --store URL",
         )
-    return project.open_store(slug)
+    return project.open_store(slug, to_look=True)
 
 
 def store_exists(project: Project) -> bool:

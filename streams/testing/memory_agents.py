@@ -74,6 +74,9 @@ class MemoryAgents:
         owner = self._known(build)
         return self._save(replace(owner, segment=owner.segment + 1)).segment
 
+    def restore(self, owner: Owner) -> None:
+        self._save(owner)
+
     def rename(self, old: str, new: str) -> None:
         owners = self._pages.change("owners")
         for build in [each for each in owners if each.agent == old]:

@@ -23,6 +23,7 @@ from streams.log import (
     TopicInfo,
 )
 from streams.model.record import Partition
+from streams.model.seen_id import SeenId, SeenKey
 
 Place = tuple[int, int]
 DedupKey = tuple[str, int]
@@ -127,6 +128,32 @@ class MemoryLog(OwnLog):
     def close(self) -> None:
         """The store that it belongs to closes it."""
 
+    def ids(self, partition: Partition, first_offset: int, below: int) -> list[SeenId]:
+        with self._lock:
+            seen = self._known(partition).seen.items()
+            return [
+                SeenId(SeenKey(partition.topic, *key), *each.place, each.digest, each.timestamp)
+                for key, each in seen
+                if each.place[0] == partition.index and first_offset <= each.place[1] < below
+            ]
+
+    def restore(
+        self, partition: Partition, records: Sequence[LogRecord], *, first_offset: int, ids: Sequence[SeenId] = ()
+    ) -> int:
+        with self._lock:
+            topic = self._known(partition)
+            held = topic.records[partition.index]
+            if not held and topic.first_offsets[partition.index] == 0:
+                topic.first_offsets[partition.index] = first_offset
+            held += [record._replace(offset=topic.end_offset(partition.index) + n) for n, record in enumerate(records)]
+            for each in ids:
+                place = each.partition, each.offset
+                known = _Seen(place, each.body_hash, each.timestamp)
+                topic.seen.setdefault((each.key.request_id, each.key.ordinal), known)
+            end = topic.end_offset(partition.index)
+        self._appended()
+        return end
+
     def _ensure(self, name: str, partitions: int) -> _Topic:
         topic = self._topics.get(name)
         if topic is None:
@@ -168,7 +195,7 @@ class MemoryLog(OwnLog):
     def _append(self, request: AppendRequest) -> AppendAnswer:
         topic = self._ensure(request.topic, 1)
         keys = _dedup_keys(request)
-        digests = [hashlib.sha256(entry.value).digest() for entry in request.entries]
+        digests = [hashlib.blake2b(entry.value, digest_size=16).digest() for entry in request.entries]
         changed = _changed(topic, keys, digests)
         if changed and request.strict:
             return AppendAnswer(0, 0, (), changed, conflict=True)

@@ -61,6 +61,10 @@ class MemoryRows:
                 keys[key] = partition, offset
             page[offset] = StoredRow(at, record_id, row)
 
+    def restore(self, version: VersionInfo, partition: int, rows: StoredRows) -> None:
+        for offset, at, record_id, values in zip(rows.offsets, rows.ats, rows.record_ids, rows.values, strict=True):
+            self.append(version, partition, first_offset=offset, at=at, record_ids=[record_id], rows=[values])
+
     def upsert(
         self,
         version: VersionInfo,

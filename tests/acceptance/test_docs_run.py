@@ -175,8 +175,13 @@ def test_the_page_on_postgresql_is_true(tmp_path: Path, postgres_url: str) -> No
     read("how-to/postgres.md", tmp_path, store=postgres_url)
 
 
+def test_the_page_on_moving_a_project_is_true(tmp_path: Path, postgres_url: str) -> None:
+    read("how-to/promote.md", tmp_path, store=postgres_url)
+
+
 def test_every_page_is_read() -> None:
     pages = {
         path.relative_to(DOCS).as_posix() for room in ("tutorial", "how-to") for path in (DOCS / room).glob("*.md")
     }
-    assert pages == {*PAGES, "how-to/kafka.md", "how-to/postgres.md", "how-to/test-a-node.md"}
+    on_servers = {"how-to/kafka.md", "how-to/postgres.md", "how-to/promote.md"}
+    assert pages == {*PAGES, *on_servers, "how-to/test-a-node.md"}

@@ -15,8 +15,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from streams.errors import CommitUnknown, StoreUnavailable
-from streams.log import AppendAnswer, AppendRequest, Log, LogSlice, OwnLog, TopicInfo
+from streams.log import AppendAnswer, AppendRequest, Log, LogRecord, LogSlice, OwnLog, TopicInfo
 from streams.model.record import Partition
+from streams.model.seen_id import SeenId
 from streams.store import Commits, Store, Transaction
 from tests.simulation.scheduler import Killed, Process
 
@@ -324,6 +325,16 @@ class FaultyLog(OwnLog):
 
     def forget_ids(self, topic: str, before: datetime) -> int:
         return self._call(lambda: self._inner.forget_ids(topic, before), writes=True)
+
+    def ids(self, partition: Partition, first_offset: int, below: int) -> list[SeenId]:
+        return self._call(lambda: self._inner.ids(partition, first_offset, below), writes=False)
+
+    def restore(
+        self, partition: Partition, records: Sequence[LogRecord], *, first_offset: int, ids: Sequence[SeenId] = ()
+    ) -> int:
+        return self._call(
+            lambda: self._inner.restore(partition, records, first_offset=first_offset, ids=ids), writes=True
+        )
 
     def close(self) -> None:
         """The log underneath stays open for the other processes."""

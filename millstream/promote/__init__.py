@@ -1,0 +1,1 @@
+"""Moving a project to another store and log while it is stopped: between any two that keep the protocols."""
