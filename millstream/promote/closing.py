@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 
 from millstream.promote.mark import PREFIX, put_unfinished
 from millstream.promote.plan import Plan, fingerprint
+from nodes.data_node.catalogue import Catalogue
+from nodes.data_node.publishing import show_identifier
 from streams import crash_points
 from streams.checkpoint.views import mark_view, refresh_views
-from streams.errors import StoreRefused
+from streams.errors import StoreRefused, TransientError, UsageError
 from streams.model.dead_letter import DeadLetter
 from streams.model.ledger import InputRange, LedgerEntry
 from streams.model.position import Build, Position
@@ -51,10 +53,19 @@ def close(plan: Plan) -> None:
 
 
 def show(plan: Plan) -> dict[str, str]:
-    """Make the views; why, for those that could not be."""
+    """Make the views, those of DataNodes' identifiers too; why, for those that could not be."""
     with plan.target.read() as tx:
         names = [table.name for table in tx.tables.tables()]
-    return refresh_views(plan.target, names)
+        identifiers = Catalogue(tx).identifiers()
+    failed = refresh_views(plan.target, names)
+    for held in identifiers:
+        try:
+            with plan.target.write() as tx:
+                Catalogue(tx).save_identifier(replace(held, shown=0))  # what it says is true of the source only
+            show_identifier(plan.target, held.identifier)
+        except (TransientError, UsageError) as error:
+            failed[held.identifier] = str(error)
+    return failed
 
 
 @dataclass(frozen=True, slots=True)
