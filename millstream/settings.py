@@ -60,6 +60,8 @@ class Settings:
     checkpoint_interval_s: float = 0.1
     run_cut_s: float = 10.0
     lease_s: float = 10.0
+    faust_app: str | None = None
+    faust_web_port: int | None = None
     log_format: Literal["console", "json"] = "json"
     sources: Mapping[str, str] = field(default_factory=dict, repr=False)
     warnings: tuple[str, ...] = ()
@@ -303,6 +305,13 @@ def _log(given: _Given) -> str:
     return value
 
 
+def _faust_app(given: _Given) -> str:
+    value = _text(given)
+    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", value):
+        raise given.wrong(f"`faust_app` must be module:app, not {value!r}", hint="As in prices:app, for prices.py.")
+    return value
+
+
 def _store(given: _Given, project_dir: Path) -> str:
     url = _text(given)
     scheme, separator, rest = url.partition("://")
@@ -351,5 +360,7 @@ _READERS: Mapping[str, Callable[[_Given], Any]] = {
     "checkpoint_interval_s": _seconds(0, 3600),
     "run_cut_s": _seconds(0.01, 86_400),
     "lease_s": _seconds(0.5, 3600),
+    "faust_app": _faust_app,
+    "faust_web_port": _whole(1, 65_535),
     "log_format": _log_format,
 }

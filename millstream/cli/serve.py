@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import sys
-import time
 
 import typer
 
@@ -14,18 +13,12 @@ from millstream.cli.output import say
 from millstream.logs import configure_logging, open_log_file
 from millstream.project import Project
 from millstream.service.listener import listen
-from millstream.service.stand_by import Turn, become_active
+from millstream.service.opening import graph_for_production, open_service
 from millstream.service.workers import WorkerProcesses, check_workers, worker_command
 from millstream.settings import Settings
 from nodes.graph.graph import Graph
-from nodes.python.crash_point import VARIABLE, arm_from
-from nodes.python.process import die_with_parent, hide_memory
-from streams.ambient import SystemAmbient
-from streams.errors import LeaseHeld, UsageError
-from streams.ownership.holder import Holder
+from nodes.python.process import die_with_parent
 
-PORT_WAIT_S = 5.0
-PORT_LOOK_S = 0.1
 _STDERR = 2
 _PORT = typer.Option(None, help="Port to listen on; 0 picks a free one.")
 _HOST = typer.Option(None, help="Address to listen on.")
@@ -65,12 +58,8 @@ def up(
     """Run the project for production: no reload, and nothing left open by mistake."""
     project = CommandContext.of(ctx).project(port=port, host=host, workers=workers)
     configure_logging(project.settings.log_format)
-    project.settings.check_exposure()
-    graph = project.graph()
-    unfit = graph.unfit_for_production()
-    if unfit:
-        raise UsageError("; ".join(str(problem) for problem in unfit), hint="`millstream dev` allows it, `up` does not")
-    check_workers(project.settings.workers, project.settings.store)
+    graph = graph_for_production(project)
+    check_workers(project.settings)
     if listen_fd is not None:
         die_with_parent(os.getppid())
         raise typer.Exit(
@@ -104,37 +93,29 @@ def _warn(graph: Graph) -> None:
 def _serve(project: Project, graph: Graph, *, watched: bool, output: int, listener: socket.socket | None = None) -> int:
     from millstream.service.service import ServiceOptions, serve  # what the parent of several workers does not need
 
-    settings = project.settings
-    crash_point = os.environ.get(VARIABLE)
-    if crash_point is not None:
-        arm_from(crash_point)
-    hide_memory()
-    if settings.shared_store:
-        listener = listener or listen(settings.host, settings.port)
-        store = project.open_store(graph.slug)
-    else:
-        store = project.open_store(graph.slug)
-        turn = become_active(store, Holder.of_this_process(SystemAmbient().new_id()))
-        if turn is Turn.NEVER:
-            store.close()
-            return 0
-        if turn is Turn.AFTER_ANOTHER:
-            graph = project.graph()  # it may have changed meanwhile
-        listener = listener or _listen(settings, turn)
-    options = ServiceOptions(watched=watched, announce=_announce, crash_point=crash_point, hosts_output=output)
-    return serve(project, graph, store, listener, options)
+    opened = open_service(project, graph, listener=listener)
+    if opened is None:
+        return 0
+    options = ServiceOptions(
+        watched=watched,
+        announce=_announce,
+        crash_point=opened.crash_point,
+        hosts_output=output,
+        framed=not watched and _is_framed(project.settings),
+    )
+    return serve(project, opened.graph, opened.store, opened.listener, options)
 
 
-def _listen(settings: Settings, turn: Turn) -> socket.socket:
-    """The socket of this service. The one before it may hold the same port for a moment after its end."""
-    deadline_s = time.monotonic() + (PORT_WAIT_S if turn is Turn.AFTER_ANOTHER else 0.0)
-    while True:
-        try:
-            return listen(settings.host, settings.port)
-        except LeaseHeld:
-            if time.monotonic() >= deadline_s:
-                raise
-        time.sleep(PORT_LOOK_S)
+def _is_framed(settings: Settings) -> bool:
+    """Whether Faust is the worker's frame: with Kafka, where it is installed."""
+    from millstream.service.faust_frame import INSTALL, has_faust
+
+    if not settings.log.startswith("kafka:"):
+        return False
+    if not has_faust():
+        say(f"running without Faust; to run your own Faust agents beside this: {INSTALL}")
+        return False
+    return True
 
 
 def _announce(url: str) -> None:

@@ -54,12 +54,14 @@ _logger = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ServiceOptions:
-    """`watched`: reload on change. `crash_point`: a test's order to the hosts. `announce` is called once when ready."""
+    """`watched`: reload on change. `crash_point`: a test's order to the hosts. `announce` is called once when ready.
+    `framed`: a `faust.App` hosts the tree."""
 
     watched: bool
     announce: Callable[[str], None]
     crash_point: str | None = None
     hosts_output: int | None = None
+    framed: bool = False
 
 
 class WorkerService(Service):
@@ -229,20 +231,36 @@ async def _serve(project: Project, graph: Graph, store: Store, listener: socket.
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _on_signal, root, number)
-    await root.start()
+    frame = _frame(project, root) if options.framed else root
+    await frame.start()
     gc.collect()
     gc.freeze()  # what is loaded by now stays: it need not be looked at again
     gc.set_threshold(*GC_THRESHOLDS)
-    await root.ended.wait()
-    _exit_at_the_latest(1 if root.failure is not None else 0)
-    await root.stop()
+    await _until_ended(root, frame)
+    error = root.failure or frame.crash_reason
+    exit_at_the_latest(0 if error is None else 1)
+    if error is not None:  # said now: what has failed may not let the rest stop in time
+        hint = error.hint if isinstance(error, MillstreamError) else ""
+        sys.stderr.write(f"error: the service ended: {error}\n" + (f"  {hint}\n" if hint else ""))
+        sys.stderr.flush()
+    await frame.stop()
     store.close()
-    if root.failure is None:
-        return 0
-    error = root.failure
-    hint = error.hint if isinstance(error, MillstreamError) else ""
-    sys.stderr.write(f"error: the service ended: {error}\n" + (f"  {hint}\n" if hint else ""))
-    return 1
+    return 0 if error is None else 1
+
+
+def _frame(project: Project, root: Millstream) -> Service:
+    from millstream.service.faust_frame import frame_of  # Faust is there only with its extra
+
+    return frame_of(project, root)
+
+
+async def _until_ended(root: Millstream, frame: Service) -> None:
+    """Until the tree was told to end or has failed, or something beside it in the frame has."""
+    waits = [asyncio.create_task(root.ended.wait()), asyncio.create_task(frame.wait_until_stopped())]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for each in waits:
+        each.cancel()
+    root.ended.set()
 
 
 def _on_signal(root: Millstream, number: int) -> None:
@@ -252,7 +270,7 @@ def _on_signal(root: Millstream, number: int) -> None:
     root.ended.set()
 
 
-def _exit_at_the_latest(code: int) -> None:
+def exit_at_the_latest(code: int) -> None:
     """End the process when the tree does not within its time: what was committed stays."""
 
     def end() -> None:

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from streams.errors import LeaseHeld, StoreRefused
 from streams.ownership.holder import Holder, host_name
@@ -29,14 +29,14 @@ class Turn(enum.Enum):
     NEVER = enum.auto()
 
 
-def become_active(store: Store, holder: Holder) -> Turn:
-    """Return once this process is the store's active service, or a signal asks it to end.
+def become_active(store: Store, holder: Holder, asked_to_end: threading.Event | None = None) -> Turn:
+    """Return once this process is the store's active service, or a signal (or the caller's event) asks it to end.
 
     While another process is active, stderr says which. Raises LeaseHeld where that one runs on another machine.
     `holder` must be of this use alone: a worker's keeper gives back leases of its own that it does not know.
     """
     told = 0
-    with _signals() as asked_to_end:
+    with _signals() if asked_to_end is None else nullcontext(asked_to_end) as asked:
         while not _taken(store):
             lease = _active(store)
             if lease is not None and lease.pid != told:
@@ -46,7 +46,7 @@ def become_active(store: Store, holder: Holder) -> Turn:
                     f"standing by: process {lease.pid} ({lease.command}) serves this store; "
                     "this one takes over when that one ends"
                 )
-            if asked_to_end.wait(LOOK_S):
+            if asked.wait(LOOK_S):
                 return Turn.NEVER
     with store.write() as tx:
         old = tx.leases.get(SERVICE)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from millstream.settings import Settings
 from streams.errors import UsageError
 
 RESTART_FIRST_S = 0.5
@@ -28,12 +29,17 @@ POLL_S = 0.2
 _logger = structlog.get_logger(__name__)
 
 
-def check_workers(workers: int, store_url: str) -> None:
-    """Raise UsageError where the store can't be shared by several workers."""
-    if workers > 1 and store_url.startswith("sqlite"):
+def check_workers(settings: Settings) -> None:
+    """Raise UsageError where several workers can't share the store, or a port."""
+    if settings.workers > 1 and not settings.shared_store:
         raise UsageError(
-            f"{workers} workers need a store on PostgreSQL: with SQLite only one does the work",
+            f"{settings.workers} workers need a store on PostgreSQL: with SQLite only one does the work",
             hint="leave --workers out, or set `store` to postgresql://…",
+        )
+    if settings.workers > 1 and settings.faust_web_port is not None:
+        raise UsageError(
+            f"{settings.workers} workers can't all listen on `faust_web_port`",
+            hint="leave one of the two out; /metrics and /api/status are served on the port of the service",
         )
 
 
