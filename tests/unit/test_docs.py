@@ -42,7 +42,7 @@ def test_a_default_is_the_one_of_the_reference(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row[1].strip()])
 def test_bounds_are_those_of_the_reference(name: str) -> None:
     least, most = (float(bound) for bound in ROWS[name][1:])
-    whole = isinstance(getattr(defaults(), name), int)
+    whole = not isinstance(getattr(defaults(), name), float)
 
     def taken(value: float) -> bool:
         text = str(int(value)) if whole else str(value)
