@@ -20,6 +20,7 @@ from streams.errors import UsageError
 SETTINGS_FILE = "millstream.toml"
 PROJECT_FILE = "graph.yml"
 ENVIRONMENT_PREFIX = "MILLSTREAM_"
+PROJECT_VARIABLE = "MILLSTREAM_PROJECT"  # set for every node: the project's slug
 RESERVED_PREFIXES = ("MILLSTREAM_TEST_", "MILLSTREAM_SECRET_")
 
 
@@ -185,7 +186,8 @@ def _line_of(name: str, text: str) -> int:
 
 def _from_environment(environment: Mapping[str, str], warnings: list[str]) -> Iterator[_Given]:
     for variable, value in sorted(environment.items()):
-        if not variable.startswith(ENVIRONMENT_PREFIX) or variable.startswith(RESERVED_PREFIXES):
+        reserved = variable == PROJECT_VARIABLE or variable.startswith(RESERVED_PREFIXES)
+        if reserved or not variable.startswith(ENVIRONMENT_PREFIX):
             continue
         name = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
         if name in _READERS and variable == f"{ENVIRONMENT_PREFIX}{name.upper()}":

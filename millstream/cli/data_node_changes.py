@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import runpy
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from millstream.cli.context import CommandContext
 from millstream.cli.output import print_json, say
 from millstream.cli.tabular import count
 from millstream.project_store import project_slug
+from millstream.settings import PROJECT_VARIABLE
 from streams.errors import UsageError
 from streams.store import Store
 
@@ -38,7 +40,10 @@ def project_store(ctx: typer.Context) -> Iterator[Store]:
     from nodes.data_node.workplace import using_store
 
     project = CommandContext.of(ctx).project()
-    store = project.open_store(project_slug(project))
+    slug = project_slug(project)
+    store = project.open_store(slug)
+    if slug:
+        os.environ[PROJECT_VARIABLE] = slug
     try:
         with using_store(store):
             yield store

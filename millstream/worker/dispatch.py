@@ -14,6 +14,7 @@ import structlog
 
 from connectors.secrets import EnvironmentSecrets
 from millstream.project import Project
+from millstream.settings import PROJECT_VARIABLE
 from millstream.tables.table_options import options_of, outputs_of
 from millstream.worker.node_notes import Trouble
 from millstream.worker.node_work import NodeWork, Spot
@@ -91,7 +92,7 @@ class DispatchOptions:
             log_url=settings.log,
             schema=project.schema(graph.slug),
             worker=worker,
-            environment=project.environment,
+            environment={**project.environment, PROJECT_VARIABLE: graph.slug},
             hosts_max=settings.node_hosts_max,
             records_max=settings.checkpoint_records_max,
             interval_s=settings.checkpoint_interval_s,

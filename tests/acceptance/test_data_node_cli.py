@@ -132,3 +132,9 @@ def test_a_script_started_as_a_module_uses_the_store_of_its_directory(millstream
     for _ in range(2):
         subprocess.run([sys.executable, "-m", "scripts.launch"], cwd=millstream.directory, env=kept, check=True)
     assert {each["rows"] for each in millstream("data-node", "list", "--json").json} == {2}
+
+
+def test_a_node_finds_the_projects_slug_in_its_environment(millstream: CommandLine) -> None:
+    (millstream.directory / "graph.yml").write_text("slug: shop\nnodes: []\n")
+    (millstream.directory / "scripts" / "tell.py").write_text("import os; print(os.environ['MILLSTREAM_PROJECT'])")
+    assert millstream("data-node", "run", "scripts/tell.py").out == "shop\n"

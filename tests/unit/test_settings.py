@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from connectors.secrets import EnvironmentSecrets, SecretMissing
 from millstream.safe_url import safe_url
 from millstream.settings import Settings, SettingsError, find_project, is_loopback, load, resolve
+from nodes.python.hosts import scrubbed
 
 PROJECT = Path("/project")
 
@@ -126,6 +127,7 @@ def test_an_unknown_variable_is_a_warning_and_reserved_ones_are_none() -> None:
     found = settings(
         environment={
             "MILLSTREAM_PROT": "1",
+            "MILLSTREAM_PROJECT": "x",
             "MILLSTREAM_TEST_POSTGRES": "x",
             "MILLSTREAM_SECRET_KEY": "x",
             "MILLSTREAM_port": "2",
@@ -224,3 +226,8 @@ def test_secrets_come_from_the_environment_and_stay_out_of_errors() -> None:
         with pytest.raises(SecretMissing) as caught:
             secrets.get(name)
         assert caught.value.hint == f"Set the environment variable MILLSTREAM_SECRET_{name.upper()}."
+
+
+def test_a_node_sees_the_projects_slug_and_no_setting() -> None:
+    given = {"MILLSTREAM_PROJECT": "shop", "MILLSTREAM_ADMIN_TOKEN": "x", "MILLSTREAM_SECRET_KEY": "x"}
+    assert scrubbed(given) == {"MILLSTREAM_PROJECT": "shop"}
