@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from bench.contest import Entrant, EntrantFailed, Run, new_database, run
 from bench.environments import PeerMissing, program
 from bench.figure import Figure, Scale, Skipped
-from bench.kafka_node import TOPIC
+from bench.kafka_node import PARTITIONS, TOPIC
 from bench.postgres import durable_postgres
 from bench.sample import bodies
 from bench.webhooks import served_requests
@@ -25,13 +25,13 @@ from connectors.kafka.log import open_log
 from streams.log import AppendRequest, Entry
 from tests.kafka_server import KafkaMissingError, check_installed, temporary_kafka
 
-PARTITIONS = 4
 CHUNK = 10_000
 COLUMNS = (
     "id int8, kind text, at text, customer text, email text, country text, amount float8, quantity int8, is_paid bool, "
     "note text, total float8"
 )
 DDL = f"CREATE TABLE {{table}} ({COLUMNS})"
+READY = "CREATE TABLE bench_ready (one int)"  # a row for each process that waits for the others
 SLOW_SHARE = 10  # a peer is measured on so small a part of the topic: it takes as long
 
 
@@ -160,7 +160,7 @@ def _entrant(contest: Contest, servers: Servers, database: str, table: str) -> E
     own = [sys.executable, "-m", "bench.kafka_node", database, f"kafka://{servers.bootstrap}", contest.form, table]
     indexes = [range(first, PARTITIONS, contest.processes) for first in range(contest.processes)]
     commands: Sequence[Sequence[str]] = [[*own, ",".join(map(str, each))] for each in indexes]
-    return Entrant(contest.name, contest.title, commands, ddl=DDL.format(table=table) if contest is BARE else "")
+    return Entrant(contest.name, contest.title, commands, ddl=DDL.format(table=table) if contest is BARE else READY)
 
 
 def _clean() -> Mapping[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import sys
 import threading
+import time
 
 import orjson
 
@@ -21,6 +22,7 @@ from streams.model.record import Kind, Partition, Record
 from streams.wait import drive
 
 TOPIC = "events"
+PARTITIONS = 4
 BATCH = 10_000
 FORMS = {"record": by_record.body, "frame": by_frame.body}
 TYPES = ("int8", "text", "text", "text", "text", "text", "float8", "int8", "bool", "text", "float8")
@@ -34,9 +36,20 @@ def main(store_url: str, log_url: str, form: str, table: str, indexes: str) -> N
         bare(store_url, log_url, table, partitions)
         return
     store = open_store(store_url, log=log_url)
+    _begin_together(store_url, PARTITIONS // len(partitions))
     spec = AgentSpec(table, ((TOPIC, Kind.SOURCE),), table, "bench")
     agent = Agent(spec, FORMS[form](), store, SystemAmbient(), partitions=lambda: partitions)
     drive(agent.run(), store.commits, SystemAmbient(), threading.Event())
+
+
+def _begin_together(database: str, processes: int) -> None:
+    """Wait until so many are ready: how long they take to start is measured elsewhere."""
+    import psycopg
+
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("INSERT INTO bench_ready VALUES (1)")
+        while connection.execute("SELECT count(*) FROM bench_ready").fetchone() != (processes,):
+            time.sleep(0.01)
 
 
 def bare(database: str, log_url: str, table: str, partitions: list[Partition]) -> None:
