@@ -28,7 +28,7 @@ from streams.ambient import Ambient
 from streams.checkpoint.checkpoint import Checkpoint, Committed, commit
 from streams.checkpoint.output import Effect, Write
 from streams.decisions.retry import FailureHistory, FailurePolicy, OnError, backoff_s, halves, must_stop
-from streams.errors import DataError, Fenced, NodeFailed, StoreUnavailable, TransientError
+from streams.errors import DataError, Fenced, NodeFailed, PositionInvalid, StoreUnavailable, TransientError
 from streams.history.rebuild import Rebuild
 from streams.ids import RecordIds
 from streams.model.dead_letter import DeadLetter, DeadLetterState
@@ -196,7 +196,11 @@ class Agent:
         moved = False
         for partition in sorted(self._positions):
             position = self._positions[partition]
-            batch = self._feed.read(position, records_max=self.spec.records_max, below=self._limit(position))
+            try:
+                batch = self._feed.read(position, records_max=self.spec.records_max, below=self._limit(position))
+            except PositionInvalid:
+                self._reread()  # whoever took over has gone on, and what is behind it may be gone: then we are fenced
+                raise
             if self.spec.dedup and not self._store.log.keeps_ids:
                 batch = Dedup(self._store, self._build).without_repeats(batch)
             if batch.after != batch.before:

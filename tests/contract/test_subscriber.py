@@ -126,6 +126,24 @@ def test_an_idle_agent_learns_that_it_was_fenced(store: Store, ambient: ManualAm
             ambient.advance(next(task).timeout_s)
 
 
+def test_who_was_taken_over_is_fenced_though_what_it_would_read_is_gone(store: Store, ambient: ManualAmbient) -> None:
+    """The new owner has gone on, and retention behind it: the node runs, so nothing of it is in need of a person."""
+    engine = Engine(store, ambient)
+    engine.append("leads", {"n": 1})
+    task = engine.agent(sink("leads"), RecordBody(lambda record: record), until_idle=False).run()
+    while next(task).timeout_s < 0.5:
+        pass
+    engine.append("leads", {"n": 2}, {"n": 3})
+    with store.write() as tx:
+        (position,) = tx.agents.positions(Build("leads"))
+        claimed = tx.agents.claim_position(Build("leads"), position)
+        assert tx.agents.swap_position(Build("leads"), claimed, replace(claimed, next_offset=3))
+    store.log.trim(position.partition, 3)
+    with pytest.raises(Fenced):
+        for _ in range(3):
+            next(task)
+
+
 def test_the_partitions_of_an_older_version_are_still_to_be_read(
     store: Store, ambient: ManualAmbient, agent: Agent
 ) -> None:
