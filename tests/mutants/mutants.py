@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 from unittest.mock import patch
 
@@ -19,11 +20,14 @@ from aiokafka.admin import AIOKafkaAdminClient
 from connectors.kafka.settings import KafkaSettings
 from connectors.sql.agents import SqlAgents
 from connectors.sql.meta import SqlMeta
+from millstream.worker import tidying
 from streams import crash_points
 from streams.agents import agent_loop
+from streams.agents.feed import Feed
 from streams.checkpoint import checkpoint, output
 from streams.checkpoint.checkpoint import CheckpointCommit, Committed, Phase
 from streams.checkpoint.output import Activation, Outcome, OutputPlan, apply_effects
+from streams.decisions import retention
 from streams.log import AppendAnswer, AppendRequest
 from streams.model.position import Build, Position
 from streams.model.record import Partition
@@ -185,6 +189,36 @@ def checkpoints_inside_a_run() -> AbstractContextManager[object]:
     return _instead(Stream, "__iter__", Stream.consume_with_rollback)
 
 
+def new_partitions_begun_at_the_active_version() -> AbstractContextManager[object]:
+    """A partition that is new to a build is read from the active version on, whatever its siblings stand in."""
+
+    def start_beside(_self: Any, _tx: Transaction, start: Position, _siblings: Sequence[Position]) -> Position:
+        return start
+
+    return _instead(Feed, "_start_beside", start_beside)
+
+
+def versions_dropped_under_readers() -> AbstractContextManager[object]:
+    """Old versions go when they are old, whoever has yet to read them."""
+    original = retention.versions_to_drop
+
+    def to_drop(versions: Iterable[VersionInfo], *, now: datetime, retention_days: float, read: object) -> list[int]:
+        del read
+        return original(versions, now=now, retention_days=retention_days, read=())
+
+    return _instead(tidying, "versions_to_drop", to_drop)
+
+
+def records_trimmed_under_readers() -> AbstractContextManager[object]:
+    """Records go when they are old, whoever has yet to read them."""
+
+    def below(_partition: Partition, *, readers: object, old_offset: int) -> int:
+        del readers
+        return old_offset
+
+    return _instead(tidying, "trim_below", below)
+
+
 MUTANTS: Mapping[str, Mutant] = {
     "r1-rows-apart-from-positions": rows_apart_from_positions,
     "r2-no-compare-and-swap": no_compare_and_swap,
@@ -196,6 +230,9 @@ MUTANTS: Mapping[str, Mutant] = {
     "no-seal-at-a-swap": no_seal_at_a_swap,
     "schema-number-ignored": schema_number_ignored,
     "checkpoints-inside-a-run": checkpoints_inside_a_run,
+    "new-partitions-begun-at-the-active-version": new_partitions_begun_at_the_active_version,
+    "versions-dropped-under-readers": versions_dropped_under_readers,
+    "records-trimmed-under-readers": records_trimmed_under_readers,
 }
 
 

@@ -13,8 +13,10 @@ import pytest
 
 from streams.testing.manual_ambient import ManualAmbient
 from streams.testing.memory_store import MemoryDatabase, MemoryStore
-from tests.contract import test_checkpoint, test_log, test_program, test_subscriber
+from tests.contract import test_checkpoint, test_log, test_program, test_subscriber, test_tidying
+from tests.contract.engine import Engine
 from tests.mutants.mutants import MUTANTS
+from tests.simulation.tidier import graph_of
 
 ROOT = Path(__file__).parents[2]
 SEEDS_MAX = 1000
@@ -59,16 +61,24 @@ NOTICED_BY: Mapping[str, tuple[Test, ...]] = {
         test_program.test_a_program_that_buffers_loses_nothing_when_it_fails_after_reading_all,
         test_program.test_a_run_that_fails_leaves_nothing_but_its_mark,
     ),
+    "new-partitions-begun-at-the-active-version": (
+        test_subscriber.test_a_partition_claimed_before_the_table_existed_waits_for_the_first_version,
+    ),
+    "versions-dropped-under-readers": (test_tidying.test_an_old_version_goes_when_nobody_stands_before_its_end,),
+    "records-trimmed-under-readers": (test_tidying.test_a_reader_that_is_not_in_the_graph_keeps_what_it_has_not_read,),
 }
 
 
 def call(test: Test) -> None:
     """Run a contract test on the store in memory."""
     database = MemoryDatabase()
+    store, ambient = MemoryStore(database), ManualAmbient()
     given = {
-        "store": MemoryStore(database),
+        "store": store,
         "open_again": lambda: MemoryStore(database),
-        "ambient": ManualAmbient(),
+        "ambient": ambient,
+        "engine": Engine(store, ambient),
+        "graph": graph_of({}, ("leads",)),
     }
     test(**{name: given[name] for name in inspect.signature(test).parameters})
 

@@ -19,6 +19,7 @@ from streams.log import AppendAnswer, AppendRequest, Log, LogRecord, LogSlice, O
 from streams.model.record import Partition
 from streams.model.seen_id import SeenId
 from streams.store import Commits, Store, Transaction
+from tests.simulation.kept import KeepingTables
 from tests.simulation.scheduler import Killed, Process
 
 if TYPE_CHECKING:
@@ -128,7 +129,10 @@ class FaultyTransaction:
     def __getattr__(self, name: str) -> FaultyFacet:
         if name not in FACETS:
             raise AttributeError(name)
-        facet = FaultyFacet(name, getattr(self._inner, name), self._connection)
+        inner: object = getattr(self._inner, name)
+        if name == "tables" and self._connection.world.tidies:
+            inner = KeepingTables(self._inner, self._connection.world.kept)
+        facet = FaultyFacet(name, inner, self._connection)
         self.__dict__[name] = facet
         return facet
 
@@ -321,6 +325,7 @@ class FaultyLog(OwnLog):
         return self._call(lambda: self._inner.offset_at(partition, at), writes=False)
 
     def trim(self, partition: Partition, below: int) -> int:
+        self._connection.world.kept.keep_records(self._inner, partition, below)
         return self._call(lambda: self._inner.trim(partition, below), writes=True)
 
     def forget_ids(self, topic: str, before: datetime) -> int:

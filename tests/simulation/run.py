@@ -12,6 +12,8 @@ from functools import cache
 from pathlib import Path
 from unittest.mock import patch
 
+from structlog.testing import capture_logs
+
 from streams import wait
 from streams.store import Store
 from streams.testing.memory_store import MemoryDatabase, MemoryStore
@@ -75,7 +77,7 @@ def _url(directory: Path) -> str:
 
 def run_seed(seed: int, *, kind: str = "memory", traced: bool = False) -> Result:
     """One run. Raises nothing: what went wrong is in the result."""
-    with a_store(kind) as store, patch.object(wait, "SLICE_S", SLICE_S):
+    with a_store(kind) as store, patch.object(wait, "SLICE_S", SLICE_S), capture_logs():
         world = World(seed, store, traced=traced)
         world.run()
         return Result(seed, problems(world), world.scheduler.trace or [], world.scheduler.turns, len(world.acked))

@@ -11,7 +11,7 @@ from streams.agents.agent_loop import Agent, AgentSpec
 from streams.agents.body import Body, FrameBody, RecordBody
 from streams.agents.partitions import partitions_of
 from streams.decisions.retry import FailurePolicy
-from streams.errors import Fenced, TransientError, UsageError
+from streams.errors import Fenced, PositionInvalid, TransientError, UsageError
 from streams.history.rebuild import Rebuild
 from streams.history.rewind import Rewind
 from streams.log import AppendRequest, Entry
@@ -23,11 +23,13 @@ from streams.store import Store, Transaction
 from streams.wait import Task
 from tests.simulation.faults import Faults
 from tests.simulation.faulty_store import Connection, FaultyStore
+from tests.simulation.kept import Kept
 from tests.simulation.locks import LockOrders
 from tests.simulation.programs import PROGRAMS, SOURCE, Runner, spec_of
 from tests.simulation.scenario import Landing, Sent, make_record, mapped
 from tests.simulation.scheduler import Killed, Process, Scheduler
 from tests.simulation.swapper import Swapper
+from tests.simulation.tidier import graph_of, tidy_again_and_again
 from tests.simulation.worker import Group, Worker
 
 FAULTS_S = 6.0  # for so long things go wrong
@@ -66,6 +68,10 @@ class World:
         if self.trouble and "resets" in self.programs:
             self.programs.remove("resets")  # it is never cut, so a record that cannot be read would stop it for good
         self.program_records_max = chance.choice([1, 4, 10, 10_000])
+        self._growth = random.Random(f"growth of {seed}")  # its own, so that other runs are what they were without it
+        self.grows = self._growth.random() < 0.2 and "latest" not in self.specs
+        self.kept = Kept()
+        self.tidies = random.Random(f"tidying of {seed}").random() < 0.2
         self.scheduler.note(f"{self.faults} {self.partitions} partitions, {self.workers_max} workers")
 
     # The graph that is simulated
@@ -118,7 +124,13 @@ class World:
         names.update(self.programs)
         if self.swaps and "copy" in self.specs:
             names.add("swap")
+        if self.tidies:
+            names.add("tidy")
         return frozenset(names)
+
+    def reading(self) -> dict[str, tuple[tuple[str, Kind], ...]]:
+        """What each agent and program reads."""
+        return {spec.name: spec.inputs for spec, _ in self.specs.values()} | dict.fromkeys(self.programs, (SOURCE,))
 
     def inputs(self, spec: AgentSpec) -> list[Partition]:
         """The partitions that an agent reads, as they are now."""
@@ -130,6 +142,8 @@ class World:
             return Swapper(
                 "swap", "shared", worker.store, worker.process, enough=lambda: self.scheduler.now_s >= FAULTS_S
             ).run()
+        if name == "tidy":
+            return tidy_again_and_again(worker.store, worker.process, graph_of(self.reading(), ("orders", "events")))
         if name in PROGRAMS:
             return Runner(spec_of(name, records_max=self.program_records_max), worker.store, worker.process).run()
         agent, _, index = name.partition("|")
@@ -166,6 +180,8 @@ class World:
         for place in range(self.workers_max):
             self._hire(place)
         self.scheduler.spawn("fate", outside, lambda: self._fate(outside))
+        if self.grows:
+            self.scheduler.spawn("growth", outside, self._grow)
         crash_points.arm(self._at_crash_point)
         try:
             self.scheduler.run(FAULTS_S)
@@ -199,6 +215,16 @@ class World:
             if self.rewinds and "land" in self.specs and self.scheduler.now_s < FAULTS_S and chance.random() < 0.1:
                 self._rewind(chance.choice(["land", "map"]), worker)
 
+    def _grow(self) -> None:
+        """Both topics get more partitions, one some time after the other. Keys move, so what is merged by key over
+        all of them has no order any more that could be foretold: no run with such an agent grows."""
+        self.partitions += self._growth.randint(1, 2)
+        for topic in self._growth.sample(["orders", "events"], 2):
+            self.scheduler.pause(self._growth.random() * FAULTS_S / 2)
+            self.inner.log.ensure_topic(topic, partitions=self.partitions)
+            self.scheduler.note(f"{topic} grows to {self.partitions} partitions")
+            self.committed()
+
     def _hand_back(self, chance: random.Random) -> None:
         """A person wants a dead letter tried again. It fails again, and must be told of again, once."""
         with self.inner.write() as tx:
@@ -220,7 +246,7 @@ class World:
             )
             try:
                 worker.drive(rewind.run())
-            except (Fenced, TransientError, UsageError) as error:
+            except (Fenced, TransientError, UsageError, PositionInvalid) as error:
                 self.scheduler.note(f"a rewind of {name} ends: {error}")
 
         self.scheduler.note(f"{worker.process.name} rewinds {name}")
@@ -275,9 +301,8 @@ class World:
         """Whether every agent has read everything there is, as the store has it."""
         if self._senders_left:
             return False
-        reading = {spec.name: spec.inputs for spec, _ in self.specs.values()} | dict.fromkeys(self.programs, (SOURCE,))
         with self.inner.read() as tx:
-            for name, inputs in reading.items():
+            for name, inputs in self.reading().items():
                 build = tx.agents.live_build(name)
                 letters = tx.dead_letters.all(agent=name, state=DeadLetterState.RETRYING)
                 if build is None or any(letter.build == build for letter in letters):
