@@ -211,7 +211,8 @@ class Feed:
         wanted = records_max if below is None else min(records_max, below - first)
         if wanted <= 0:
             return Batch(position, position)
-        found = self._store.log.read(partition, first, records_max=wanted, below=below, reader=str(self._build))
+        kept = max(first, 0)  # moved to another log, the place of records that are gone lies before its first
+        found = self._store.log.read(partition, kept, records_max=wanted, below=below, reader=str(self._build))
         if found.first_offset != first:
             return self._pass_gap(position, found.first_offset)
         if found.next_offset == first:

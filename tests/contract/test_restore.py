@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
+from streams.agents.feed import Feed
+from streams.errors import PositionInvalid
 from streams.log import AppendRequest, Entry, LogRecord, OffsetRange
-from streams.model.position import Build, Owner
+from streams.model.position import Build, Owner, Position
 from streams.model.record import Partition
 from streams.model.table_version import StoredRows, TableOptions, VersionInfo, VersionState
 from streams.rows.schema import Schema
@@ -72,3 +76,12 @@ def test_an_empty_partition_is_restored_at_its_place(store: Store) -> None:
     assert store.log.restore(PLACE, (), first_offset=7) == 7
     (answer,) = store.log.append([AppendRequest("topic", (Entry(b"{}"),), NOON)])
     assert answer.offsets == (OffsetRange(0, 7, 7),)
+
+
+def test_a_place_before_the_first_offset_is_a_gap(store: Store) -> None:
+    store.log.ensure_topic("before")
+    info = store.log.ensure_topic("topic")
+    store.log.append([AppendRequest(name, (Entry(b"{}"),), NOON) for name in ("before", "topic")])
+    position = Position(PLACE, -3, 1, topic_id=info.topic_id)
+    with pytest.raises(PositionInvalid):
+        Feed(store, Build("node")).read(position, records_max=10)
