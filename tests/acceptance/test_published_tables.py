@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import orjson
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from tests.kafka_server import tool
+from tests.kafka_server import KafkaCluster, tool
 from tests.live_service import LiveService, eventually, live, run_command, table_rows, write_project
 
 GRAPH = """
@@ -41,6 +42,7 @@ SCORES = """
 ROWS = 60_000
 POST_ROWS = 5_000
 TURNS = 4
+END_S = 15.0  # 10 are promised; the machine may be busy
 LOOK_BACK_RECORDS = 20_000
 
 
@@ -155,3 +157,21 @@ def test_what_an_upsert_moves_comes_again_and_a_topic_that_is_not_ours_is_shown(
 def troubles(service: LiveService) -> list[Mapping[str, Any]]:
     found: list[Mapping[str, Any]] = service.status()["publishers"]
     return found
+
+
+def test_a_service_whose_broker_is_away_ends_when_it_is_told_to(tmp_path: Path, kafka: KafkaCluster) -> None:
+    project = write_project(tmp_path / "shop", GRAPH.format(leads="leads"), scores=SCORES.format(leads="leads"))
+    shop = Shop(project, "leads", kafka.bootstrap)
+    with shop.up() as service:
+        shop.post(service, 0, 10)
+        eventually("the rows are published", lambda: shop.published_to("leads") == 10)
+        assert service.signal(signal.SIGTERM) == 0
+    kafka.stop(signal.SIGKILL)
+    service = LiveService(project, "up", environment=shop.environment)
+    try:
+        eventually("the publisher has tried", lambda: "a table is not published" in service.stderr())
+        began_s = time.monotonic()
+        assert service.signal(signal.SIGTERM) == 0
+        assert time.monotonic() - began_s < END_S
+    finally:
+        service.close()
