@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from millstream.data_node_facts import dependents_of
 from nodes.data_node.catalogue import Catalogue
 from nodes.data_node.publishing import view_name
 from streams.checkpoint.tables import active_version
 from streams.errors import UsageError
 from streams.model.position import Build
-from streams.store import Store
+from streams.store import Store, Transaction
 from streams.user.table_reading import count_rows
 
 
@@ -33,9 +35,18 @@ def remove_table(store: Store, storage_hash: str) -> int:
             build = tx.agents.live_build(updater.update_hash) or Build(updater.update_hash)
             tx.states.write(build, dict.fromkeys(tx.states.read(build)))
             catalogue.forget(updater=updater.update_hash)
+        _forget_ranges(tx, storage_hash)
         version = active_version(tx, storage_hash)
         rows = count_rows(tx, version) if version is not None else 0
         if tx.tables.table(storage_hash) is not None:
             tx.tables.drop_table(storage_hash)
         catalogue.forget(table=storage_hash)
     return rows
+
+
+def _forget_ranges(tx: Transaction, table: str) -> None:
+    """Take the table out of what the ledger says its updaters wrote: made anew, its offsets begin at 0 again."""
+    for entry in list(tx.ledger.entries()):
+        kept = tuple(each for each in entry.outputs if each.table != table)
+        if kept != entry.outputs and not entry.inputs:
+            tx.ledger.merge([entry.entry_id], replace(entry, outputs=kept))

@@ -6,8 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import structlog
-
+from nodes.data_node.journal import node_logger
 from nodes.data_node.workplace import Workplace
 from streams.errors import LeaseHeld
 from streams.ownership.holder import is_running
@@ -15,7 +14,6 @@ from streams.ownership.lease import Lease
 from streams.ownership.ownership import take_now
 
 POLL_S = 0.2  # a commit wakes the wait earlier
-_logger = structlog.get_logger(__name__)
 _here: dict[tuple[str, str], threading.Lock] = {}
 _table = threading.Lock()
 
@@ -59,7 +57,7 @@ def _take(place: Workplace, name: str, wait_s: float) -> None:
             if place.ambient.monotonic() >= until_s:
                 raise
             if not told:
-                _logger.info("another process runs this node: waiting for it", holder=held.message, wait_s=wait_s)
+                node_logger(name).info("waiting for another process", holder=held.message, wait_s=wait_s)
                 told = True
         else:
             return

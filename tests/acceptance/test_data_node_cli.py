@@ -115,6 +115,7 @@ def test_what_depends_on_a_table_keeps_it_from_being_deleted(millstream: Command
     assert millstream("data-node", "list", "--json").json == []
     millstream("data-node", "run", "scripts/launch.py")
     assert {each["rows"] for each in millstream("data-node", "list", "--json").json} == {2}
+    assert millstream("verify", "--store", "sqlite:///.millstream/store.db", "--json").json["ok"]
 
 
 def test_an_identifier_is_pointed_elsewhere_and_a_hash_given_to_another_class(millstream: CommandLine) -> None:
