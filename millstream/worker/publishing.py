@@ -17,7 +17,7 @@ import structlog
 from millstream.worker.dispatch import trouble_of
 from millstream.worker.node_notes import Trouble
 from millstream.worker.publisher import Publisher
-from millstream.worker.publisher_notes import note_trouble
+from millstream.worker.publisher_notes import note_trouble, read_troubles
 from nodes.graph.graph import Graph
 from streams.ambient import Ambient
 from streams.errors import Fenced, StopError, StoreBroken, TransientError
@@ -146,10 +146,14 @@ class Publishing:
         }
         for place in [place for place, owned in self._owned.items() if place not in mine and owned.step is None]:
             self._owned.pop(place).publisher.close()
-        for name, index in mine:
-            if (name, index) not in self._owned:
-                topic = log.table_topic(name, index)
-                self._owned[name, index] = _Owned(Publisher(self.store, self.ambient, topic, table=name, index=index))
+        new = [place for place in mine if place not in self._owned]
+        if not new:
+            return
+        with self.store.read() as tx:
+            troubles = read_troubles(tx)  # what an earlier worker has noted is ours to take back
+        for name, index in new:
+            publisher = Publisher(self.store, self.ambient, log.table_topic(name, index), table=name, index=index)
+            self._owned[name, index] = _Owned(publisher, trouble=troubles.get((name, index)))
 
     def _waits(self, publisher: Publisher, now_s: float) -> bool:
         """Whether the store has more than is published, or the mark is old."""

@@ -152,6 +152,9 @@ def test_what_an_upsert_moves_comes_again_and_a_topic_that_is_not_ours_is_shown(
         assert f'millstream_publisher_failed{{partition="0",table="{shop.leads}"}} 1.0' in metrics
     told = run_command("status", project=shop.project, **shop.environment)
     assert f"{shop.leads}[0] is not published: " in told.stdout
+    tool("topics", shop.bootstrap, "--delete", "--topic", foreign)
+    with shop.up() as service:
+        eventually("all is published", lambda: shop.published_to(shop.leads) == 13 and not troubles(service))
 
 
 def troubles(service: LiveService) -> list[Mapping[str, Any]]:
