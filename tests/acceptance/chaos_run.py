@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import orjson
 import psycopg
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from connectors.postgres.store import open_store
 from streams.history.verify import verify
@@ -35,6 +36,7 @@ PARTITIONS = 8
 PARTITIONS_MAX = 12
 BATCH = 500
 REST_S = 420.0
+QUIET_POLLS = 4  # without a record, after which nothing more comes
 PAUSE_S = (0.5, 3.0)  # between two faults
 
 GRAPH = f"""
@@ -287,6 +289,8 @@ def _run(run: Chaos, *, seed: int, fault_s: float, rest_s: float) -> ChaosReport
     direct = run.postgres.url()
     for table in (TOPIC, "twice"):
         eventually(f"all rows of {table} are there", partial(_has, direct, table, run.feeder.total), timeout_s=rest_s)
+    published = asyncio.run(_published(run.cluster.direct_bootstrap, run.feeder.total, timeout_s=rest_s))
+    assert published == run.feeder.sent, ("published", published, run.feeder.sent)
     rested = time.monotonic()
     for worker in run.workers:
         worker.close()
@@ -306,6 +310,32 @@ def _run(run: Chaos, *, seed: int, fault_s: float, rest_s: float) -> ChaosReport
         round(resting - began, 1),
         round(rested - resting, 1),
     )
+
+
+async def _published(bootstrap: str, records: int, *, timeout_s: float) -> dict[int, int]:
+    """What somebody outside reads of the table's topic: how many of each lane, which must come as 0, 1, 2, …"""
+    consumer = AIOKafkaConsumer(
+        f"table.{TOPIC}",
+        bootstrap_servers=bootstrap,
+        isolation_level="read_committed",
+        auto_offset_reset="earliest",
+        max_partition_fetch_bytes=8 * 1024 * 1024,
+    )
+    await consumer.start()
+    following: dict[int, int] = {}
+    deadline, quiet = time.monotonic() + timeout_s, 0
+    try:
+        while time.monotonic() < deadline and (sum(following.values()) < records or quiet < QUIET_POLLS):
+            found = await consumer.getmany(timeout_ms=500, max_records=20_000)
+            quiet = 0 if found else quiet + 1
+            for record in (each for batch in found.values() for each in batch if each.value is not None):
+                row = orjson.loads(record.value)
+                lane, n, expected = row["lane"], row["n"], following.get(row["lane"], 0)
+                assert n == expected, f"published, partition {lane}: {n} stands where {expected} should"
+                following[lane] = expected + 1
+    finally:
+        await consumer.stop()
+    return following
 
 
 def _has(url: str, table: str, rows: int) -> bool:
