@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from millstream.project import Project
@@ -12,10 +12,19 @@ from streams.store import Store
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerCounts:
+    """What a worker has counted since it began, by node: loops that were fenced, partitions that were read anew."""
+
+    fenced: Mapping[str, int]
+    read_anew: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class ApiContext:
     """`graph()` is the one in use now. `missing()` says what the service still lacks to be ready, empty when it is.
 
-    `worker_id` names this service in leases and runs; `waiting_records()` counts records that wait for their commit.
+    `worker_id` names this service in leases and runs; `waiting_records()` counts records that wait for their commit,
+    `counts()` is the worker's.
     """
 
     project: Project
@@ -25,3 +34,4 @@ class ApiContext:
     graph: Callable[[], Graph]
     missing: Callable[[], list[str]]
     waiting_records: Callable[[], int]
+    counts: Callable[[], WorkerCounts]

@@ -29,7 +29,7 @@ from mode import Service
 from connectors.secrets import EnvironmentSecrets
 from connectors.webhook.committer import Committer
 from connectors.webhook.endpoint import WebhookEndpoint
-from millstream.api.context import ApiContext
+from millstream.api.context import ApiContext, WorkerCounts
 from millstream.project import Project
 from millstream.service.http import HttpService
 from millstream.service.listener import url_of
@@ -109,6 +109,7 @@ class Millstream(Service):
             graph=lambda: self._graph,
             missing=self._missing,
             waiting_records=lambda: self._committer.waiting_records,
+            counts=lambda: WorkerCounts(dict(self._worker.fenced), dict(self._worker.stalled)),
         )
         self._http = HttpService(
             listener,

@@ -36,7 +36,7 @@ _logger = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A node's run has ended. Without `trouble` it succeeded, or (`succeeded` False) was asked to pause.
+    """A node's run has ended. Without `trouble` it succeeded, or (`succeeded` False) was asked to pause, or `fenced`.
 
     `final`: a person has to decide. `attempts`: failures so far, where the store keeps them; 0: the next run may follow
     at once. `spot`: the first of the `taken` records in hand when the process died. `died`: nobody wrote the run's end.
@@ -45,6 +45,7 @@ class Ended:
 
     node_id: str
     succeeded: bool = False
+    fenced: bool = False
     trouble: Trouble | None = None
     final: bool = False
     attempts: int | None = None
@@ -206,7 +207,7 @@ class Dispatch:
         if error is None:
             self._report(Ended(node_id, succeeded=not self._closing.is_set()))
         elif isinstance(error, Fenced):
-            self._report(Ended(node_id))
+            self._report(Ended(node_id, fenced=True))
         elif isinstance(error, StoreBroken):
             self._report(Ended(node_id, broken=error))
         else:
@@ -301,7 +302,12 @@ class Dispatch:
             return Ended(event.name, trouble=trouble, final=message["final"], attempts=attempts)
         if how == "broken":
             return Ended(event.name, broken=StoreBroken(message["message"], hint=message["hint"]))
-        return Ended(event.name, succeeded=how == "succeeded", again_after_s=message.get("again_after_s"))
+        return Ended(
+            event.name,
+            succeeded=how == "succeeded",
+            fenced=how == "fenced",
+            again_after_s=message.get("again_after_s"),
+        )
 
     def _host_died(self, event: HostDied) -> None:
         node, _ = self._running.pop(event.name, (None, 0.0))

@@ -159,6 +159,7 @@ class Worker:
         self._looked_at_s = -LOOK_S
         self._noted_at_s = -LOOK_S
         self._stalls = StallWatch()
+        self.fenced: Counter[str] = Counter()
         self.stalled: Counter[str] = Counter()  # partitions that were read anew, by node
         self._shares = Shares(
             store,
@@ -460,6 +461,7 @@ class Worker:
             return
         if isinstance(event.broken, StoreBroken):
             raise event.broken
+        self.fenced[event.node_id] += event.fenced
         changed = self._judged(work, event)
         self._work[event.node_id] = changed
         self._look_soon(0.0)
