@@ -111,4 +111,4 @@ def test_peers_are_locked_with_hashes_and_apart_from_us() -> None:
         assert "--hash=sha256:" in lock
         assert "://" not in lock
     assert "\nquixstreams==" not in ours
-    assert "\nconfluent-kafka==" not in ours
+    assert "\nbytewax==" not in ours
