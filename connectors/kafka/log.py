@@ -66,9 +66,16 @@ class KafkaLog:
     async def _count_on_loop(self, name: str) -> int:
         at_s, count = self._counts.get(name, (0.0, 0))
         if not count or time.monotonic() - at_s > COUNT_AGE_S:
-            count = (await self._topics.ensure(name, partitions=1)).partitions
+            count = await self._asked_count(name, count)
             self._counts[name] = time.monotonic(), count
         return count
+
+    async def _asked_count(self, name: str, known: int) -> int:
+        """A topic is made when it is first met; one that was there and is gone was deleted, and stays so."""
+        if not known:
+            return (await self._topics.ensure(name, partitions=1)).partitions
+        found = await self._topics.describe([name])
+        return found[0].partitions if found else known
 
     def topic(self, name: str) -> TopicInfo | None:
         found = self._call(self._topics.infos([name]))

@@ -261,7 +261,7 @@ class Feed:
                 hint="make it again and `millstream rewind` the node, or take the topic out of the graph",
             )
         if info is None or partition.index >= info.partitions:
-            end, first, topic_id = 0, 0, position.topic_id
+            end, first, topic_id = 0, 0, info.topic_id if info is not None else ""
         else:
             end, first = info.end_offsets[partition.index], info.first_offsets[partition.index]
             topic_id = info.topic_id

@@ -149,6 +149,11 @@ def test_a_bad_line_is_named_and_what_stands_before_it_is_told(made: Path) -> No
     assert "cannot be read" in cli("tables", "append", "notes", "absent.ndjson", code=2).err
 
 
+def heed_interrupts() -> None:
+    """In the child: whoever started the tests in the background has SIGINT ignored, which is inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_ends_a_command_with_130_and_what_was_told_stays(made: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "millstream", "topics", "append", "slow"],
@@ -156,6 +161,7 @@ def test_ctrl_c_ends_a_command_with_130_and_what_was_told_stays(made: Path) -> N
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        preexec_fn=heed_interrupts,  # noqa: PLW1509 - only a signal's disposition
     )
     assert process.stdin is not None
     process.stdin.write(b'{"n": 1}\n' * 1000)

@@ -19,7 +19,8 @@ from tests.acceptance.crash_work import PER_ROUND, expected, open_url, rows_of
 from tests.acceptance.lives import Life, Lives
 
 NTH = (1, 3)  # a life begins wherever the last one ended, so these are many places
-FAMILIES = sorted({name.partition(".")[0] for name in crash_points.NAMES})
+ELSEWHERE = {"promote"}  # a command of its own: killed at each of its steps in test_promote.py
+FAMILIES = sorted({name.partition(".")[0] for name in crash_points.NAMES} - ELSEWHERE)
 BY_PROGRAMS = {"version.hidden_rows"}  # reached by programs only, whose matrix stands beside this one
 FRESH = "start.migrating"  # reached once a file, when it is made
 

@@ -219,7 +219,8 @@ def test_records_that_retention_took_stop_the_reader_or_stand_in_the_ledger(
 def test_a_topic_made_anew_stops_its_readers_with_the_way_out(shop: Shop) -> None:
     with shop.up() as service:
         shop.send(order(1))
-        eventually("the first order is there", shop.has("orders", "id", 1))
+        for table, column in (("orders", "id"), ("totals", "total")):
+            eventually(f"{table} has the first order", shop.has(table, column, 1))
         tool("topics", shop.bootstrap, "--delete", "--topic", shop.topic)
         eventually("the topic is gone", lambda: shop.topic not in tool("topics", shop.bootstrap, "--list"))
         shop_again(shop)

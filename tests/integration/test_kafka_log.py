@@ -339,3 +339,13 @@ def test_a_wrong_url_says_what_is_wrong(url: str, said: str) -> None:
     with pytest.raises(UsageError, match=said) as caught:
         open_log(url, store_id="s", hint=lambda: None)
     assert "hidden" not in str(caught.value)
+
+
+def test_a_topic_that_was_deleted_is_not_made_again_by_who_reads_it(
+    log: KafkaLog, topic: str, kafka_bootstrap: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connectors.kafka.log.COUNT_AGE_S", 0.0)
+    assert log.partition_count(topic) == 1
+    tool("topics", kafka_bootstrap, "--delete", "--topic", topic)
+    assert log.partition_count(topic) == 1
+    assert log.topic(topic) is None
