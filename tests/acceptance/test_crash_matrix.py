@@ -17,6 +17,7 @@ from streams import crash_points
 from tests.acceptance import program_work
 from tests.acceptance.crash_work import PER_ROUND, expected, open_url, rows_of
 from tests.acceptance.lives import Life, Lives
+from tests.acceptance.test_promote import KILLED_AT
 
 NTH = (1, 3)  # a life begins wherever the last one ended, so these are many places
 ELSEWHERE = {"promote"}  # a command of its own: killed at each of its steps in test_promote.py
@@ -117,4 +118,5 @@ def test_every_step_has_its_kill() -> None:
     killed = {
         point for family in FAMILIES for url in ("sqlite://", "postgresql://") for point, _ in deaths(family, url)
     }
-    assert killed | {step for steps in MORE_STEPS.values() for step in steps} >= set(crash_points.NAMES)
+    by_promote = {point.partition(":")[0] for point in KILLED_AT}
+    assert killed | by_promote | {step for steps in MORE_STEPS.values() for step in steps} >= set(crash_points.NAMES)

@@ -20,6 +20,8 @@ from tests.command_line import CommandLine
 from tests.live_service import live
 from tests.shared_server import free_port
 
+# Each step of a promotion, with how often it is passed before the kill.
+KILLED_AT = ("promote.rows:2", "promote.rows:4", "promote.records", "promote.closing", "promote.closed")
 GRAPH = """
 title: {title}
 functions:
@@ -189,7 +191,7 @@ def test_a_project_moves_to_kafka_killed_again_and_again_and_goes_on(
     fresh: Shop, postgres_url: str, kafka: str
 ) -> None:
     words = ["promote", "--to-store", postgres_url, "--to-log", kafka]
-    for point in ("promote.rows:2", "promote.rows:4", "promote.records", "promote.closing", "promote.closed"):
+    for point in KILLED_AT:
         died = fresh.cli(*words, code=None, environment={"MILLSTREAM_TEST_CRASH_POINT": point})
         assert died.code == -9, (point, died.err)
     assert "that has not ended" in fresh.cli("run", "--store", postgres_url, code=1).err
