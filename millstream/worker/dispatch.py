@@ -121,7 +121,6 @@ class Dispatch:
         self._report = report
         self._sinks: dict[str, Sink] = {}
         self._running: dict[str, tuple[Node, float]] = {}
-        self._outdated: set[str] = set()
         self._closing = threading.Event()
 
     @classmethod
