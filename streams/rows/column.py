@@ -66,6 +66,16 @@ def integers(given: Sequence[object], least: int, most: int) -> Column:
     return Column(Type.INTEGER, given, given, large=is_large(least) or is_large(most))
 
 
+def texts(given: Sequence[object]) -> Column:
+    """A column of strs and nulls. Raises ValueRefused, naming the row, for one that none can keep."""
+    held: list[str] = given if None not in given else [value for value in given if value is not None]  # type: ignore[assignment, misc]
+    try:
+        checked_text("".join(held))
+    except ValueRefused:
+        return _mixed(given)  # value by value, which tells the row
+    return Column(Type.TEXT if held else None, given, given)
+
+
 def _of_integers(given: Sequence[object]) -> Column | None:
     numbers: list[int] = [value for value in given if value is not None]  # type: ignore[misc]
     least, most = min(numbers), max(numbers)
@@ -77,19 +87,11 @@ def _of_floats(given: Sequence[object]) -> Column:
     return Column(Type.FLOAT, values, values) if any(v is not None for v in values) else Column(None, values, values)
 
 
-def _of_texts(given: Sequence[object]) -> Column | None:
-    try:
-        checked_text("".join([value for value in given if value is not None]))  # type: ignore[misc]
-    except ValueRefused:
-        return None  # found again value by value, which tells the row
-    return Column(Type.TEXT, given, given)
-
-
 _UNIFORM: dict[type, Callable[[Sequence[object]], Column | None]] = {
     bool: lambda given: Column(Type.BOOLEAN, given, given),
     int: _of_integers,
     float: _of_floats,
-    str: _of_texts,
+    str: texts,
     bytes: lambda given: Column(Type.BINARY, given, given),
 }
 

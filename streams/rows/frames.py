@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from streams.errors import RowRejected
-from streams.rows.column import Column, column_of, integers
+from streams.rows.column import Column, column_of, integers, texts
 from streams.rows.schema import Schema, Type
 from streams.rows.turned_rows import TurnedRows
 from streams.rows.values import EXACT_INTEGER_MAX, INTEGER_MAX, INTEGER_MIN, ValueRefused, json_value
@@ -151,17 +151,59 @@ def _named(frame: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
 
 def _column(series: pd.Series) -> tuple[Column, bool]:
     """The column, and whether it holds datetimes without zone."""
-    numpy_kind = series.dtype.kind if type(series.dtype).__module__.startswith("numpy") else ""
-    if numpy_kind in ("m", "M") or getattr(series.dtype, "tz", None) is not None:
-        return _of_times(series), numpy_kind == "M" and bool(series.notna().any())
-    if numpy_kind == "i" and len(series):
-        return integers(series.tolist(), int(series.min()), int(series.max())), False
-    nulls = series.isna()
+    import pandas as pd
+
+    dtype: Any = series.dtype
+    if isinstance(dtype, pd.DatetimeTZDtype):
+        return _of_times(series), False
+    if isinstance(dtype, pd.StringDtype):
+        return texts(_objects(series)), False
+    held = _numpy_dtype(dtype)
+    if held is not None and held.kind in "mM":
+        return _of_times(series), held.kind == "M" and bool(series.notna().any())
+    if held is not None and held.kind in "ifb" and held.itemsize <= 8:
+        return _of_numbers(series, held), False
+    given = _objects(series)
+    return column_of(given), _has_naive(given)
+
+
+def _numpy_dtype(dtype: Any) -> Any:
+    """How numpy holds the values: numpy's own dtypes, and pandas' that lay a mask of nulls beside them; else None."""
+    import numpy as np
+    import pandas as pd
+
+    if isinstance(dtype, np.dtype):
+        return dtype
+    held = None if isinstance(dtype, pd.ArrowDtype) else getattr(dtype, "numpy_dtype", None)
+    return held if isinstance(held, np.dtype) else None
+
+
+def _objects(series: pd.Series) -> list[object]:
+    """Python's own values, null as None."""
     given: list[object] = series.astype(object).tolist()
+    nulls = series.isna()
     if nulls.any():
-        given = [None if null else value for value, null in zip(given, nulls.tolist(), strict=True)]
-    column = column_of(given)
-    return column, _has_naive(given)
+        return [None if null else value for value, null in zip(given, nulls.tolist(), strict=True)]
+    return given
+
+
+def _of_numbers(series: pd.Series, kind: Any) -> Column:
+    """Integers, floats or booleans as numpy holds them, which need not be looked at one by one."""
+    import numpy as np
+
+    nulls = series.isna().to_numpy()
+    data: Any = series.to_numpy(dtype=kind, na_value=kind.type()) if nulls.any() else series.to_numpy(dtype=kind)
+    if kind.kind == "f":
+        nulls = nulls | np.isnan(data)
+    values: list[object] = data.tolist()
+    for place in np.flatnonzero(nulls).tolist():
+        values[place] = None
+    if nulls.all():
+        return Column(None, values, values)
+    if kind.kind == "i":
+        held = data[~nulls]
+        return integers(values, int(held.min()), int(held.max()))
+    return Column(Type.FLOAT if kind.kind == "f" else Type.BOOLEAN, values, values)
 
 
 def _has_naive(values: Sequence[object]) -> bool:

@@ -248,3 +248,42 @@ def test_stretches_of_any_shapes_make_the_frame_of_all_at_once(records: list[dic
         values = [None if value is pd.NA else value for value in frame[name].tolist()]
         assert values == [record.get(name) for record in records]
     assert len(frame) == len(records)
+
+
+@pytest.mark.parametrize(
+    "series",
+    [
+        pd.Series([1, None, -(2**63), 2**63 - 1], dtype="Int64"),
+        pd.Series([None, None], dtype="Int64"),
+        pd.Series([5, None], dtype="Int8"),
+        pd.Series([0, 2**64 - 1], dtype="uint64"),
+        pd.Series([2**53 + 1, 7], dtype="int64"),
+        pd.Series([-0.0, float("nan"), float("inf"), 5e-324], dtype="float64"),
+        pd.Series([0.1, None], dtype="float32"),
+        pd.Series([-0.0, None, float("inf")], dtype="Float64"),
+        pd.Series([True, None, False], dtype="boolean"),
+        pd.Series([True, False]),
+        pd.Series(["", None, "é\n"], dtype="str"),
+        pd.Series([None, None], dtype="str"),
+        pd.Series(["a", None], dtype="string"),
+        pd.Series(["x", "y", None], dtype="category"),
+        pd.Series([1, 2, None], dtype="category"),
+        pd.Series([1, None], dtype="int64[pyarrow]"),
+        pd.Series([1.5, None], dtype="double[pyarrow]"),
+        pd.Series(["a", None], dtype="string[pyarrow]"),
+        pd.Series([datetime(2024, 1, 1, tzinfo=UTC), None], dtype="timestamp[us, tz=UTC][pyarrow]"),
+        pd.Series([1, 2.5, None, "x", -0.0, float("nan")], dtype=object),
+        pd.Series([2**53 + 1, None, 0.5], dtype=object),
+        pd.Series([1, 2, 3], index=[0, 0, 0]),
+        pd.Series(pd.arrays.SparseArray([0, 0, 3])),
+    ],
+    ids=lambda series: f"{series.dtype}-{len(series)}",
+)
+def test_a_column_is_encoded_by_its_dtype_as_its_values_are_one_by_one(series: pd.Series) -> None:
+    one_by_one = Rows(on_naive=lambda source: None)
+    for value in series.astype(object).tolist():
+        one_by_one.append({"x": None if value is None or value is pd.NA or value != value else value})  # noqa: PLR0124
+    by_column = from_frame(pd.DataFrame({"x": series}))
+    assert kinds(by_column) == kinds(one_by_one)
+    assert [repr(row) for row in all_encoded(by_column)] == [repr(row) for row in all_encoded(one_by_one)]
+    assert by_column.schema.fields[0].large == one_by_one.schema.fields[0].large
