@@ -26,6 +26,7 @@ from connectors.sql.session import Session, Statements
 from connectors.sql.transaction import SqlTransaction
 from streams import crash_points
 from streams.ambient import Ambient, SystemAmbient
+from streams.beside import Beside, OnThread
 from streams.errors import StoreRefused, UsageError
 from streams.store import Transaction
 
@@ -63,6 +64,10 @@ class PostgresStore:
     def _transaction(self, cursor: Any) -> SqlTransaction:
         session = Session(cursor, statements=self._statements, errors=postgres_errors)
         return SqlTransaction(session, rows=PostgresRows(session, ddl=self._ddl), ddl=self._ddl)
+
+    def beside(self) -> Beside:
+        """The server writes in a process of its own: until it has, this one may do something else."""
+        return OnThread("checkpoint")
 
     def holds_liveness(self, holder: str) -> bool | None:
         with self._database.reading() as cursor, postgres_errors():

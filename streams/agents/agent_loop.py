@@ -9,7 +9,8 @@ RECOVERING  the store failed, the outcome of a commit is unknown, or a swap foun
             what is stored decides where to go on, or that the loop was taken over
 ENDED       finished, stopped, or fenced; nothing of it may be used again
 
-Nothing of a batch outlives a failure: what was not committed is read again from the stored position.
+Nothing of a batch outlives a failure: what was not committed is read again from the stored position. While a checkpoint
+is written the next batch may be worked at (`flight`).
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ from streams import crash_points
 from streams.agents.body import Body, Failure, Processed, Surroundings
 from streams.agents.dedup import Dedup
 from streams.agents.feed import Batch, Feed, letter_batch
+from streams.agents.flight import Flight, Refused
 from streams.agents.run_book import RunBook
 from streams.ambient import Ambient
+from streams.beside import beside_of
 from streams.checkpoint.checkpoint import Checkpoint, Committed, commit
 from streams.checkpoint.output import Effect, Write
 from streams.decisions.retry import FailureHistory, FailurePolicy, OnError, backoff_s, halves, must_stop
@@ -128,6 +131,8 @@ class Agent:
         self._trouble = 0
         self._looked_at_s = ambient.monotonic()
         self._runs = RunBook(spec.name, worker, ambient)
+        flies = not spec.whole and not spec.dedup and rebuild is None
+        self._flight = Flight(beside_of(store) if flies else None, landed=self._count_rows)
 
     @property
     def run_id(self) -> str:
@@ -142,15 +147,18 @@ class Agent:
         try:
             yield from self._loop()
         except Stopped:
+            self._flight.abandon()
             self._end_run(RunStatus.INTERRUPTED, None)
         except Fenced:
             raise
         except Exception as error:
+            self._flight.abandon()
             self._end_run(RunStatus.FAILED, str(error))
             raise
         else:
             self._end_run(RunStatus.SUCCEEDED, None)
         finally:
+            self._flight.close()
             self.state = AgentState.ENDED
 
     def _loop(self) -> Task[None]:
@@ -161,6 +169,8 @@ class Agent:
                     self._transition_to(AgentState.READING)
                 self._assign()
                 moved = yield from self._pass()
+                if not moved:
+                    self._flight.land()
                 self._trouble = 0
                 if not moved and not (yield from self._retry_letters()):
                     if self._until_idle and set(self._partitions()) == set(self._positions):
@@ -170,6 +180,8 @@ class Agent:
                 if self.state in {AgentState.CLAIMING, AgentState.RECOVERING}:
                     raise  # what is stored names another owner
                 self._transition_to(AgentState.RECOVERING)  # or a commit of ours, thought lost, has come through late
+            except Refused:
+                self._transition_to(AgentState.RECOVERING)  # the batch is read again, and split where it is committed
             except TransientError:
                 self._transition_to(AgentState.RECOVERING)
                 self._trouble += 1
@@ -199,6 +211,7 @@ class Agent:
             try:
                 batch = self._feed.read(position, records_max=self.spec.records_max, below=self._limit(position))
             except PositionInvalid:
+                self._flight.land()
                 self._reread()  # whoever took over has gone on, and what is behind it may be gone: then we are fenced
                 raise
             if self.spec.dedup and not self._store.log.keeps_ids:
@@ -224,6 +237,7 @@ class Agent:
         """Raise the epochs on a first claim; after trouble, read back what is stored under the epochs held."""
         recovering = bool(self._positions) or self._owner is not None
         if recovering:
+            self._flight.abandon()
             self._reread()
             return
         partitions = sorted(self._partitions())
@@ -271,6 +285,9 @@ class Agent:
     def _assign(self) -> None:
         """Let go of partitions that were taken from us, and own those that are new."""
         wanted = set(self._partitions())
+        if wanted == self._positions.keys():
+            return
+        self._flight.land()
         for partition in set(self._positions) - wanted:
             del self._positions[partition]
         fresh = [self._feed.start(partition) for partition in sorted(wanted - set(self._positions))]
@@ -290,6 +307,7 @@ class Agent:
     def _consume(self, batch: Batch) -> Task[None]:
         """Process and commit a batch, stretch by stretch. A stretch whose rows a store refuses is halved."""
         if not len(batch):
+            self._flight.land()
             self._commit(batch, Processed(0, 0, Rows()), applied=False)
             return
         self._runs.begin(self._ambient)
@@ -299,6 +317,11 @@ class Agent:
             done = yield from self._body.process(batch, start, stop, self._ids_of(batch), self._around())
             if done.stop < stop:
                 stretches.appendleft((done.stop, stop))
+            self._flight.land()
+            if self._flies(batch, done):
+                self._take_off(batch, done)
+                yield Wait(0.0)
+                continue
             refused = self._commit_stretch(batch, done)
             if refused is not None:
                 if done.stop < stop:
@@ -307,6 +330,19 @@ class Agent:
             elif done.halted is not None:
                 raise self._halt(batch, done.halted)
             yield Wait(0.0)
+        self._flight.refused.discard(batch.partition)
+
+    def _flies(self, batch: Batch, done: Processed) -> bool:
+        """Whether nothing is left to decide when this stretch is committed."""
+        is_whole = done.stop > done.start and not done.failures and done.halted is None
+        return is_whole and self._flight.takes(batch.partition)
+
+    def _take_off(self, batch: Batch, done: Processed) -> None:
+        """Write a stretch beside what follows, which goes on from where it will have ended."""
+        checkpoint = self._checkpoint(batch, done)
+        self._flight.take_off(batch.partition, lambda: commit(self._store, checkpoint, ambient=self._ambient))
+        self._positions[batch.partition] = checkpoint.moves[0].new
+        self._judge(done)
 
     # Dead letters handed back
 
@@ -377,8 +413,19 @@ class Agent:
         self._commit(batch, done, applied=False)
         self._judge(done)
 
-    def _commit(self, batch: Batch, done: Processed, *, applied: bool = True) -> Committed:
+    def _commit(self, batch: Batch, done: Processed, *, applied: bool = True) -> None:
         """`applied` False: the function's work on these records does not count, nor does what it did to the state."""
+        checkpoint = self._checkpoint(batch, done, applied=applied)
+        committed = commit(self._store, checkpoint, ambient=self._ambient)
+        self._positions[batch.partition] = checkpoint.moves[0].new
+        if self.spec.whole and self._owner is not None:
+            self._owner = replace(self._owner, checkpoint_number=self._owner.checkpoint_number + 1)
+        self._count_rows(committed)
+
+    def _count_rows(self, committed: Committed) -> None:
+        self._runs.wrote(committed.outcome.rows, committed.outcome.late)
+
+    def _checkpoint(self, batch: Batch, done: Processed, *, applied: bool = True) -> Checkpoint:
         owner = self._owner
         assert owner is not None
         move = batch.move(done.start, done.stop)
@@ -387,7 +434,7 @@ class Agent:
         letters = self._letters(batch, done.failures) if self.spec.policy.on_error is OnError.DEAD_LETTER else []
         letters += self._letters_of_dropped(batch, move)
         self._runs.count(records=done.stop - done.start, dead_letters=len(letters))
-        checkpoint = Checkpoint(
+        return Checkpoint(
             build=self._build,
             epoch=owner.epoch if self.spec.whole else old.epoch,
             code_hash=self.spec.code_hash,
@@ -403,12 +450,6 @@ class Agent:
             effects=self._effects(batch, done),
             run=self._runs.running,
         )
-        committed = commit(self._store, checkpoint, ambient=self._ambient)
-        self._positions[batch.partition] = move.new
-        if self.spec.whole:
-            self._owner = replace(owner, checkpoint_number=owner.checkpoint_number + 1)
-        self._runs.wrote(committed.outcome.rows, committed.outcome.late)
-        return committed
 
     def _effects(self, batch: Batch, done: Processed) -> tuple[Effect, ...]:
         if self.spec.output is None or not len(done.rows):

@@ -9,11 +9,13 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from streams.beside import Beside
 from streams.errors import CommitUnknown, StoreUnavailable
 from streams.log import AppendAnswer, AppendRequest, Log, LogRecord, LogSlice, OwnLog, TopicInfo
 from streams.model.record import Partition
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 Answer = TypeVar("Answer")
+BESIDE_LOOK_S = 0.002
 FACETS = ("agents", "tables", "rows", "ledger", "dead_letters", "states", "seen", "runs", "leases", "meta")
 
 
@@ -263,6 +266,9 @@ class FaultyStore:
     def read(self) -> AbstractContextManager[Transaction]:
         return _Reading(self._inner, self._connection)
 
+    def beside(self) -> Beside:
+        return OnStrand(self._connection)
+
     def holds_liveness(self, holder: str) -> bool | None:
         self._connection.check()
         return holder in self._connection.world.liveness
@@ -363,6 +369,37 @@ class SimulatedCommits:
 
     def hint(self) -> None:
         self._connection.process.hints += 1
+
+
+class OnStrand:
+    """`streams.beside.Beside`: the work is a strand of the same process, begun some time soon."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def begin(self, work: Callable[[], Answer]) -> Callable[[], Answer]:
+        process = self._connection.process
+        scheduler = process.scheduler
+        ended: list[Future[Answer]] = []
+
+        def run() -> None:
+            future: Future[Answer] = Future()
+            try:
+                future.set_result(work())
+            except Exception as error:  # noqa: BLE001 - raised where the answer is taken
+                future.set_exception(error)
+            ended.append(future)
+
+        def answer() -> Answer:
+            while not ended:
+                scheduler.pause(BESIDE_LOOK_S)
+            return ended[0].result()
+
+        scheduler.spawn("beside", process, run)
+        return answer
+
+    def close(self) -> None:
+        """What is left of it ends with its process."""
 
 
 class SimulatedEvent(threading.Event):
