@@ -13,6 +13,7 @@ from nodes.data_node.journal import node_logger
 from nodes.data_node.metadata import ColumnMetaData, TableMetaData
 from nodes.data_node.namespace import hash_namespace as entered_namespace
 from nodes.data_node.namespace import resolve_namespace
+from nodes.data_node.news import News
 from nodes.data_node.origin import Origin, origin_of
 from nodes.data_node.reading import TableReading
 from nodes.data_node.source import DataSource
@@ -72,6 +73,7 @@ class DataNode(DataSource, metaclass=_InNamespace):
         self.hook_error: Exception | None = None
         self.last_written: Written | None = None
         self._statistics: UpdateStatistics | None = None
+        self._news: News | None = None
 
     def _identify(self) -> Identity:
         name = self.hash_name or type(self).__name__
@@ -136,9 +138,20 @@ class DataNode(DataSource, metaclass=_InNamespace):
             progress = Progress.read(tx.states.read(build))
         return UpdateStatistics.of(progress, offset_start=self.get_offset_start())
 
-    def set_statistics(self, statistics: UpdateStatistics | None) -> None:
-        """What `update_statistics` says from now on; None: what the store says."""
-        self._statistics = statistics
+    @property
+    def new_rows(self) -> Mapping[str, pd.DataFrame]:
+        """By dependency, the rows that its table got since this node's last run that succeeded: all of them in the
+        first. They count as consumed when the run succeeds, whether they were looked at or not. See `News`."""
+        if self._news is None:
+            place = self._place()
+            with place.store.read() as tx:
+                build = tx.agents.live_build(self.update_hash) or Build(self.update_hash)
+            return News(place, build, self.inputs())
+        return self._news
+
+    def see(self, statistics: UpdateStatistics | None, news: News | None) -> None:
+        """What `update_statistics` and `new_rows` say from now on; None: what the store says."""
+        self._statistics, self._news = statistics, news
 
     @property
     def is_run(self) -> bool:
@@ -227,17 +240,17 @@ class DataNode(DataSource, metaclass=_InNamespace):
             self.last_written = UpdaterRun(self, place, override=override).go()
             found.append(self.last_written.frame)
         finally:
-            self.set_statistics(None)
+            self.see(None, None)
             self.logger = node_logger(self.update_hash)
 
     def dry_run(self) -> pd.DataFrame:
         """The frame that a run would write now; nothing is written, and no dependency is run. Raises FrameRefused."""
         with entered_namespace(self.hash_namespace):
-            self.set_statistics(self.update_statistics)
+            self.see(self.update_statistics, None)
             try:
                 return checked(self, self.update())
             finally:
-                self.set_statistics(None)
+                self.see(None, None)
 
 
 def _check_choices(cls: type[DataNode]) -> None:

@@ -89,6 +89,20 @@ class TableReading:
             yield _indexed(fields, found.values, shape.index)
             after = found.after
 
+    def shown(self, frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+        """Rows that were read in another way, under the index that a read has; of a table without a time index under
+        none."""
+        import pandas as pd
+
+        with self._place.store.read() as tx:
+            version = active_version(tx, self._table)
+            table = tx.tables.table(self._table)
+            plain = version is not None and table is not None and table.options.time_index is None
+            shape = Shape(version, version.schema, ()) if plain and version is not None else self._shape(tx)
+        if frames:
+            return _shown(pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0], shape.index)
+        return _indexed(_fields(shape, None), [], shape.index)
+
     def _frame(
         self, tx: Transaction, shape: Shape, selection: Selection, columns: Sequence[str] | None
     ) -> pd.DataFrame:
@@ -134,19 +148,23 @@ def _fields(shape: Shape, columns: Sequence[str] | None) -> Schema:
 
 
 def _indexed(schema: Schema, values: Any, index: Sequence[str]) -> pd.DataFrame:
-    """Rows as a frame under their index; whole numbers and booleans without nulls as plain numpy."""
-    import pandas as pd
-
+    """Rows as a frame under their index."""
     from streams.rows.frames import frame_of
 
-    frame = frame_of(schema, values)
+    return _shown(frame_of(schema, values), index)
+
+
+def _shown(frame: pd.DataFrame, index: Sequence[str]) -> pd.DataFrame:
+    """A frame under its index; whole numbers and booleans without nulls as plain numpy."""
+    import pandas as pd
+
     frame.columns = pd.Index(list(frame.columns))  # of the dtype that a user's own frame has
     for name, dtype in (("Int64", "int64"), ("boolean", "bool")):
         plain = [
             column for column in frame.columns if str(frame[column].dtype) == name and not frame[column].isna().any()
         ]
         frame = frame.astype(dict.fromkeys(plain, dtype)) if plain else frame
-    return frame.set_index(list(index))
+    return frame.set_index(list(index)) if index else frame
 
 
 # What is asked for

@@ -42,6 +42,10 @@ class DataSource(ABC):
     def _place(self) -> Workplace:
         return current_workplace()
 
+    def as_read(self, frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+        """Rows of the table as a read of it would show them."""
+        return self._reading().shown(frames)
+
     def get_df_between_dates(  # noqa: PLR0917 - the order that users know
         self,
         start_date: Any = None,

@@ -1,8 +1,9 @@
-"""One run of one updater: its frame, its statistics and its run record commit in one checkpoint, or nothing does.
+"""One run of one updater: its frame, its statistics, its places in the tables of its dependencies and its run record
+commit in one checkpoint, or nothing does.
 
 CLAIMED    the lease is held, the epoch raised, the run shown as running; older runs that were killed are marked
 UPDATED    `update()` has returned a frame that can be written
-COMMITTED  rows, statistics, run and ledger are durable; hooks and the identifier's view follow
+COMMITTED  rows, statistics, places, run and ledger are durable; hooks and the identifier's view follow
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from nodes.data_node.frame import TIME, UPDATER, check_frame, key_of, schema_of
 from nodes.data_node.journal import Journal
 from nodes.data_node.key_conflicts import Standing, keys_of_others, standing_of
 from nodes.data_node.namespace import hash_namespace
+from nodes.data_node.news import News
 from nodes.data_node.publishing import show_identifier
 from nodes.data_node.run_lease import run_lease
 from nodes.data_node.statistics import Progress, UpdateStatistics, as_us, progress_of
@@ -125,7 +127,8 @@ class UpdaterRun:
         node = self._node
         offset_start = node.get_offset_start()
         statistics = self._override or UpdateStatistics.of(before, offset_start=offset_start)
-        node.set_statistics(statistics)
+        self._news = News(self._place, owner.build, node.inputs())
+        node.see(statistics, self._news)
         frame = checked(node, node.update())
         if not len(frame):
             self._journal.logger.info("nothing new")
@@ -204,6 +207,7 @@ class UpdaterRun:
         ended = replace(
             self.record,
             status=RunStatus.SUCCEEDED,
+            rows_in=self._news.given,
             finished_at=now,
             duration_s=self._place.ambient.monotonic() - self._began_s,
         )
@@ -213,6 +217,7 @@ class UpdaterRun:
             code_hash=code_hash(type(node)),
             run_id=self.record.run_id,
             started_at=self.record.started_at,
+            moves=self._news.moves(),
             checkpoint_number=owner.checkpoint_number,
             segment=owner.segment,
             effects=effects,

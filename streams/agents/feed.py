@@ -294,6 +294,17 @@ class Feed:
         after = rows.offsets[-1] + 1 if len(rows.offsets) == records_max else end
         return Batch(position, replace(position, next_offset=after), rows=rows)
 
+    def passed(self, position: Position, *, below: int | None) -> Position:
+        """Where a reader of a table stands that passes over what is there: at `below` (None: at the end of its
+        version), or in the next version where it stands at a sealed end; where it is if there is nothing to pass."""
+        with self._store.read() as tx:
+            self._check_table(tx, position)
+            sequencer = _sequencer(tx, position.partition, position.version)
+            end = below if below is not None else sequencer.end_offset if sequencer is not None else 0
+            if position.version and position.next_offset < end:
+                return replace(position, next_offset=end)
+            return self._next_version(tx, position, sequencer)
+
     def _check_table(self, tx: Transaction, position: Position) -> None:
         if position.version == 0:
             return

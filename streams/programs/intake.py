@@ -245,6 +245,19 @@ class Intake:
             return True
         return False
 
+    def pass_over(self) -> None:
+        """All that is left of the window is behind the cursors, as if it had been given. Of a table."""
+        self._settle()
+        for cursor in self._cursors.values():
+            while True:
+                below = self._limit_of(cursor.now)
+                if below is not None and cursor.now.next_offset >= below:
+                    break
+                after = self._feed.passed(cursor.now, below=below)
+                if after == cursor.now:
+                    break
+                cursor.took(after, 0)
+
     def _take_up(self, cursor: Cursor | None, batch: Batch) -> None:
         self._cursor, self._batch, self._stop = cursor, batch, len(batch)
         self._place.reads(batch.partition)
