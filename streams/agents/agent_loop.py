@@ -39,7 +39,7 @@ from streams.model.ledger import Cause
 from streams.model.position import Build, Move, Owner, Position
 from streams.model.record import Kind, Partition
 from streams.model.run import RunStatus
-from streams.model.source import SourceOptions
+from streams.model.source import OnGap, SourceOptions
 from streams.model.table_version import TableOptions
 from streams.rows.rows import Rows
 from streams.store import Store, Transaction
@@ -264,8 +264,10 @@ class Agent:
         crash_points.reach("start.claimed")
 
     def _make_feed(self) -> Feed:
-        spec = self.spec
-        return Feed(self._store, self._build, on_new_version=spec.on_new_version, sources=spec.sources)
+        spec, sources = self.spec, self.spec.sources
+        if self._rebuild is not None:  # what the live build has read must not be missing from what replaces it
+            sources = {name: replace(said, on_gap=OnGap.STOP) for name, said in sources.items()}
+        return Feed(self._store, self._build, on_new_version=spec.on_new_version, sources=sources)
 
     def _reread(self) -> None:
         """Go on from what is stored. Raises Fenced where somebody else has taken over meanwhile."""

@@ -178,8 +178,8 @@ class Rewind:
             )
         if isinstance(self._spec, ProgramSpec):
             self._check_program(self._spec, live, positions)
-        if self._to is None and not self._drop_older:
-            self._check_start(positions)
+        feed = Feed(self._store, live)
+        self._check_starts([feed.start(position.partition) for position in positions])
         return outputs, live
 
     def _check_program(self, spec: ProgramSpec, live: Build, positions: Sequence[Position]) -> None:
@@ -202,15 +202,14 @@ class Rewind:
                 hint="their rows would stay as the old code made them: name the tables in its text, or drop them",
             )
 
-    def _check_start(self, positions: Sequence[Position]) -> None:
-        for position in positions:
-            if position.partition.kind is not Kind.SOURCE:
-                continue
-            info = self._store.log.topic(position.partition.topic)
-            first = info.first_offsets[position.partition.index] if info is not None else 0
-            if first > 0:
+    def _check_starts(self, starts: Sequence[Position]) -> None:
+        if self._to is not None or self._drop_older:
+            return
+        for start in starts:
+            if start.partition.kind is Kind.SOURCE and start.next_offset > 0:
+                first = start.next_offset
                 raise UsageError(
-                    f"the log holds {position.partition} only from offset {first} on: rows made from older records "
+                    f"the log holds {start.partition} only from offset {first} on: rows made from older records "
                     "would be gone from the new version",
                     hint=f"go back to a later place (`--to {first}`: older rows are then copied), or say --drop-older",
                 )
@@ -250,7 +249,10 @@ class Rewind:
                 tx.tables.drop_data(table.name, version.version)
 
     def _start(self, build: Build, positions: Sequence[Position]) -> dict[Partition, Position]:
-        """Put the new build at the start of all that the live one has read; returns where it stands."""
+        """Put the new build at the start of all that the live one has read; returns where it stands.
+
+        Old records may be trimmed as long as nobody stands at them, so the places that are claimed are what is checked.
+        """
         feed = Feed(self._store, build)
         starts = []
         for position in positions:
@@ -258,6 +260,7 @@ class Rewind:
             if position.partition.kind is Kind.TABLE:
                 start = replace(start, version=position.version, next_offset=0)
             starts.append(start)
+        self._check_starts(starts)
         with self._store.write() as tx:
             if self._subject.whole:
                 owner = tx.agents.claim(build)

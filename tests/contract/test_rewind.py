@@ -10,6 +10,7 @@ import pytest
 from streams.agents.agent_loop import AgentSpec
 from streams.agents.body import RecordBody
 from streams.errors import Fenced, PositionInvalid, UsageError
+from streams.history import rewind as rewind_module
 from streams.history.rebuild import Rebuild
 from streams.history.rename import check_new_writer, rename
 from streams.history.rewind import Rewind, Rewound, RewoundTable
@@ -174,3 +175,27 @@ def test_a_rewind_gets_a_node_going_whose_next_records_are_gone(engine: Engine) 
         raise AssertionError("the rewind never ends")
     engine.consume(spec, new)
     assert [row["n"] for row in engine.rows("slow")] == [4, 5]
+
+
+def test_records_that_are_trimmed_while_a_rewind_begins_are_not_lost_from_the_table(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Retention looks at who reads; until the new build stands at the start, nobody there is to be seen."""
+    begin = rewind_module.begin_version
+
+    def trim_first(*words: Any, **options: Any) -> Any:
+        engine.store.log.trim(Partition("leads", 0), 10)
+        return begin(*words, **options)
+
+    monkeypatch.setattr(rewind_module, "begin_version", trim_first)
+    spec = sink("leads")
+    task = Rewind(
+        spec,
+        engine.store,
+        engine.ambient,
+        make=lambda rebuild: engine.agent(spec, RecordBody(dict), rebuild=rebuild),
+    ).run()
+    with pytest.raises(UsageError, match="only from offset 10"):
+        engine.run(task)
+    assert [row["n"] for row in engine.rows("leads")] == list(range(40))
+    assert verify(engine.store).faults == []
