@@ -21,7 +21,7 @@ from streams.checkpoint.checkpoint import Checkpoint, commit
 from streams.checkpoint.output import Activation, Effect, Write
 from streams.checkpoint.tables import active_version, begin_version
 from streams.checkpoint.views import refresh_views
-from streams.errors import CommitUnknown, UsageError
+from streams.errors import CommitUnknown, Fenced, UsageError
 from streams.history.rebuild import Rebuild, Rebuilding
 from streams.model.ledger import Cause, LedgerEntry, OutputRange
 from streams.model.position import Build, Move, Position
@@ -117,7 +117,8 @@ class Rewind:
 
     def run(self) -> Task[Rewound]:
         """Raises UsageError for what cannot be rewound, with the reason: before anything is changed, or, where the new
-        code does not read what the live build has read, as soon as no pass moves on."""
+        code does not read what the live build has read, as soon as no pass moves on. Raises Fenced where another rewind
+        was faster."""
         outputs, live = self._check()
         rebuild = self._begin(outputs, live)
         crash_points.reach("rewind.begun")
@@ -395,6 +396,11 @@ class Rewind:
             partitions = [position.partition for position in tx.agents.positions(rebuild.live)]
             live = [tx.agents.claim_position(rebuild.live, _nowhere(partition)) for partition in partitions]
             mine = [tx.agents.claim_position(rebuild.build, _nowhere(partition)) for partition in partitions]
+        if tx.agents.live_build(rebuild.build.agent) != rebuild.live:
+            raise Fenced(
+                f"{rebuild.live} was replaced by another rewind while {rebuild.build} was built beside it",
+                hint="what was built here is dropped; `millstream rewind` it again if it is still wanted",
+            )
         come = {position.partition: position for position in mine}
         if come.keys() != {p.partition for p in live} or not all(_as_far(come[p.partition], p) for p in live):
             raise _Behind(live, mine)

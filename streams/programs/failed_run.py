@@ -104,14 +104,21 @@ def _set_aside(run: ProgramRun, failed: FailedRun, budget: RunBudget) -> None:
 
 
 def _take(run: ProgramRun, place: Place) -> tuple[Batch, int] | None:
-    """The record at the place, given once more; None where the stream does not stand before it."""
+    """The record at the place, given once more; None where the stream does not stand before it.
+
+    A dead letter that is given again is set aside already: somebody else was faster, and a person handed it back.
+    """
     partition = place.partition
     intake = run.intake(partition.topic, partition.kind, order_by=place.order_by)
     _begin_at(intake, place)
     with suppress(DataError):  # a record that cannot be decoded is in hand all the same
         next(intake.records(), None)
     found = intake.in_hand
-    if found is None or (found[0].partition, found[0].offset(found[1])) != (partition, place.offset):
+    if (
+        intake.retried is not None
+        or found is None
+        or (found[0].partition, found[0].offset(found[1])) != (partition, place.offset)
+    ):
         return None
     return found
 

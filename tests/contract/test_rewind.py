@@ -9,8 +9,8 @@ import pytest
 
 from streams.agents.agent_loop import AgentSpec
 from streams.agents.body import RecordBody
+from streams.checkpoint.tables import begin_version
 from streams.errors import Fenced, PositionInvalid, UsageError
-from streams.history import rewind as rewind_module
 from streams.history.rebuild import Rebuild
 from streams.history.rename import check_new_writer, rename
 from streams.history.rewind import Rewind, Rewound, RewoundTable
@@ -181,13 +181,12 @@ def test_records_that_are_trimmed_while_a_rewind_begins_are_not_lost_from_the_ta
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Retention looks at who reads; until the new build stands at the start, nobody there is to be seen."""
-    begin = rewind_module.begin_version
 
     def trim_first(*words: Any, **options: Any) -> Any:
         engine.store.log.trim(Partition("leads", 0), 10)
-        return begin(*words, **options)
+        return begin_version(*words, **options)
 
-    monkeypatch.setattr(rewind_module, "begin_version", trim_first)
+    monkeypatch.setattr("streams.history.rewind.begin_version", trim_first)
     spec = sink("leads")
     task = Rewind(
         spec,
@@ -199,3 +198,25 @@ def test_records_that_are_trimmed_while_a_rewind_begins_are_not_lost_from_the_ta
         engine.run(task)
     assert [row["n"] for row in engine.rows("leads")] == list(range(40))
     assert verify(engine.store).faults == []
+
+
+def test_of_two_rewinds_at_once_only_the_first_to_swap_takes_over(engine: Engine) -> None:
+    """The lease keeps them apart; one that was stopped past it must find out by itself."""
+
+    def make(rebuild: Rebuild) -> Any:
+        return engine.agent(SPEC, RecordBody(new), rebuild=rebuild)
+
+    late = Rewind(SPEC, engine.store, engine.ambient, make=make).run()
+    clear = Rewind._clear
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Rewind, "_clear", lambda self, table: None)
+        next(late)
+        rewind(engine)
+        patched.setattr(Rewind, "_clear", clear)
+    engine.append("leads", {"n": 40})
+    engine.consume(sink("leads"))
+    engine.consume(SPEC, new)
+    with pytest.raises(Fenced):
+        engine.run(late)
+    assert engine.rows("scores") == [{"n": n, "by": "new"} for n in range(41)]
+    assert verify(engine.store, deep=True).faults == []
