@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from millstream.data_node_questions import Questions
 from millstream.promote.mark import check_may_run
 from millstream.settings import Settings, find_project, load
 from nodes.graph.graph import Graph
@@ -37,7 +38,12 @@ class Project:
 
     def graph(self, *, scripts: Sequence[str] = ()) -> Graph:
         """Raises GraphUnreadable."""
-        return Graph.load(self.directory, scripts=scripts)
+        return Graph.load(self.directory, scripts=scripts, ask=Questions(self.directory, self._seen_by_nodes()))
+
+    def _seen_by_nodes(self) -> dict[str, str]:
+        """The environment, with this project's store and log whatever told of them."""
+        settings = self.settings
+        return {**self.environment, "MILLSTREAM_STORE": settings.store, "MILLSTREAM_LOG": settings.log}
 
     def schema(self, slug: str) -> str:
         return self.settings.schema or slug

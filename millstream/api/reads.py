@@ -83,7 +83,7 @@ def _runs(call: Call) -> RunsPageShape:
     name, cursor, limit = call.given("node"), call.given("cursor"), call.number("limit")
     ids: list[str | None] = [None]
     if name is not None:
-        ids = [node.node_id for node in call.context.graph().resolve(name)]
+        ids = [node.agent_name for node in call.context.graph().resolve(name)]
     with call.context.store.read() as tx:
         found = [run for each in ids for run in tx.runs.last(each, limit=RUNS_MAX if cursor else limit + 1)]
     found.sort(key=lambda run: (run.started_at, run.run_id), reverse=True)
@@ -166,7 +166,7 @@ def _records(call: Call) -> RecordsPageShape:
 
 def _letters(call: Call) -> LettersPageShape:
     name, cursor, limit = call.given("node"), call.given("cursor"), call.number("limit")
-    agents = [node.node_id for node in call.context.graph().resolve(name)] if name is not None else None
+    agents = [node.agent_name for node in call.context.graph().resolve(name)] if name is not None else None
     with call.context.store.read() as tx:
         found = waiting_letters(tx, agents)
     if cursor is not None:

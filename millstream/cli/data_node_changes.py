@@ -133,6 +133,7 @@ def point(
 ) -> None:
     """Let an identifier show another table."""
     from millstream.data_node_facts import find_table
+    from millstream.data_node_questions import forget_answers
     from nodes.data_node.catalogue import Catalogue
     from nodes.data_node.publishing import show_identifier
 
@@ -143,6 +144,7 @@ def point(
             storage = find_table(tx, node).storage_hash
             catalogue.point(identifier, storage)
         show_identifier(store, identifier)
+    forget_answers(CommandContext.of(ctx).project().directory)
     _tell(ctx, {"identifier": identifier, "storage_hash": storage}, f"{identifier} shows {storage}")
 
 

@@ -118,4 +118,4 @@ def _agents(ctx: typer.Context, names: list[str] | None) -> list[str] | None:
     if not names:
         return None
     graph = CommandContext.of(ctx).project().graph()
-    return [node.node_id for name in names for node in graph.resolve(name)]
+    return [node.agent_name for name in names for node in graph.resolve(name)]

@@ -33,7 +33,7 @@ def runs(
     """List runs, newest first."""
     context = CommandContext.of(ctx)
     project = context.project()
-    names = [None] if node is None else [each.node_id for each in project.graph().resolve(node)]
+    names = [None] if node is None else [each.agent_name for each in project.graph().resolve(node)]
     with store_or_empty(project) as store, store.read() as tx:
         found = [run for name in names for run in tx.runs.last(name, limit=limit)]
     found = sorted(found, key=lambda run: (run.started_at, run.run_id), reverse=True)[:limit]
@@ -57,7 +57,7 @@ def logs(
 ) -> None:
     """Print what a node's last run printed."""
     context = CommandContext.of(ctx)
-    names = [each.node_id for each in context.project().graph().resolve(node)]
+    names = [each.agent_name for each in context.project().graph().resolve(node)]
     with existing_store(ctx) as store:
         found = _chosen(store, names, run)
         _print(_lines(store, found, {}), as_json=context.as_json)

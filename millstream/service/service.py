@@ -121,7 +121,9 @@ class Millstream(Service):
         self.add_dependency(WorkerService(self._worker))
         self.add_dependency(self._http)
         if options.watched:
-            self.add_dependency(GraphWatch(project.directory, graph=graph, on_graph=self._use_graph))
+            self.add_dependency(
+                GraphWatch(project.directory, graph=graph, load=project.graph, on_graph=self._use_graph)
+            )
 
     def _make_worker(self, ambient: SystemAmbient, holder: Holder) -> Worker:
         settings = self._project.settings

@@ -86,7 +86,7 @@ class _Ends:
 
 
 def _input_lags(tx: Transaction, node: Node, ends: _Ends) -> Iterator[InputLag]:
-    build = tx.agents.live_build(node.node_id) or Build(node.node_id)
+    build = tx.agents.live_build(node.agent_name) or Build(node.agent_name)
     positions = {position.partition: position for position in tx.agents.positions(build)}
     for dataset in dict.fromkeys(each.dataset for each in node.triggering):
         if dataset.kind is Kind.SOURCE:

@@ -113,7 +113,7 @@ def _node_json(
     run_by: list[NodeWorkerShape],
     worker: str | None,
 ) -> dict[str, Any]:
-    last = next(iter(tx.runs.last(node.node_id, limit=1)), None)
+    last = next(iter(tx.runs.last(node.agent_name, limit=1)), None)
     trouble = _trouble(node, notes, last)
     running = last is not None and last.status is RunStatus.RUNNING and last.worker not in dead_workers
     elsewhere = worker is not None and bool(run_by) and worker not in {each["worker"] for each in run_by}
@@ -126,7 +126,7 @@ def _node_json(
         "inputs": [_input_json(each) for each in lags],
         "outputs": [output.table for output in node.outputs],
         "watermark": _watermark(tx, node),
-        "dead_letters": tx.dead_letters.count(node.node_id),
+        "dead_letters": tx.dead_letters.count(node.agent_name),
         "last_run": run_json(last) if last is not None else None,
         "run_by": run_by,
     }

@@ -316,7 +316,7 @@ class Dispatch:
             self._report(Ended(event.name, died=True))
             return
         trouble = Trouble("host_died", event.cause)
-        if node.agent is None:
+        if node.agent is None and node.data_node is None:
             self._report(self._program_died(node, event, trouble))
             return
         place = event.hand.place

@@ -20,13 +20,23 @@ _logger = structlog.get_logger(__name__)
 
 
 class GraphWatch(Service):
-    """Calls `on_graph` on the loop with each new graph. `problem` says why the last one was not taken, or is None."""
+    """Calls `on_graph` on the loop with each new graph that `load` gives. `problem` says why the last one was not
+    taken, or is None."""
 
-    def __init__(self, directory: Path, *, graph: Graph, on_graph: Callable[[Graph], None], **options: Any) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        graph: Graph,
+        load: Callable[[], Graph],
+        on_graph: Callable[[Graph], None],
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
         self.problem: str | None = None
         self._directory = directory
         self._graph = graph
+        self._read = load
         self._on_graph = on_graph
         self._loaded: Fingerprints = take_fingerprints(directory)
         self._previous = self._loaded
@@ -45,7 +55,7 @@ class GraphWatch(Service):
 
     async def _load(self) -> None:
         try:
-            graph = await asyncio.to_thread(Graph.load, self._directory)
+            graph = await asyncio.to_thread(self._read)
         except GraphUnreadable as error:
             self.problem = error.message
             _logger.warning("graph.yml can't be read: the last good graph stays", error=error.message)

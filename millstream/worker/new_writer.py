@@ -17,14 +17,14 @@ def refusal(store: Store, graph: Graph, node: Node) -> Trouble | None:
     """Why the node may not begin, and what to say so that it may; None where it may."""
     for output in node.outputs:
         table = output.table
-        writing_now = {writer.node_id for writer in graph.writers(table)}
+        writing_now = {writer.agent_name for writer in graph.writers(table)}
         with store.read() as tx:
             held = tx.tables.table(table)
             if held is None or held.options.unique_on:
                 continue  # rows of one key take each other's place, however often they come
             by_hand = {name for name in tx.ledger.writers(table) if not _reads(tx, name)}
         try:
-            check_new_writer(store, node.node_id, table, writing_now=writing_now | by_hand)
+            check_new_writer(store, node.agent_name, table, writing_now=writing_now | by_hand)
         except UsageError as error:
             return Trouble("new_writer", error.message, error.hint, node.file, node.line)
     return None

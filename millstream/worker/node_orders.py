@@ -42,13 +42,13 @@ def start_nodes(store: Store, nodes: Sequence[Node], *, from_start: bool = False
         notes = read_notes(tx)
         for node in nodes:
             if from_start:
-                if tx.agents.live_build(node.node_id) is not None:
+                if tx.agents.live_build(node.agent_name) is not None:
                     raise UsageError(
                         f"{node.node_id} has run, so it goes on from where it is",
                         hint=f"`millstream rewind {node.node_id} --to earliest` rebuilds what it wrote",
                     )
                 writes = [output.table for output in node.outputs]
-                tx.agents.make_build(Build(node.node_id), live=True, writes=writes)
+                tx.agents.make_build(Build(node.agent_name), live=True, writes=writes)
             held = notes.get(node.node_id)
             changed = from_start or (held is not None and held.stopped is not None)
             if held is not None and held.stopped is not None:

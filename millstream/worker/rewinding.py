@@ -51,6 +51,11 @@ def check_rewindable(nodes: Sequence[Node]) -> None:
     for node in nodes:
         if node.errors:
             raise node.errors[0].as_error()
+        if node.data_node is not None:
+            raise UsageError(
+                f"{node.node_id} is a DataNode, whose rows are kept by time: a rewind cannot tell which to make anew",
+                hint="give it another hash_version for a new table, or `millstream data-node delete` its table",
+            )
         if node.kind is NodeKind.PYTHON and node.agent is None and node.never_cut:
             raise UsageError(
                 f"{node.node_id} begins versions or moves its place itself, so a rewind cannot build one for it",

@@ -506,7 +506,7 @@ class Worker:
             lambda: finish_runs(
                 self._store,
                 self._ambient,
-                node=node_id,
+                node=self._work[node_id].node.agent_name if node_id in self._work else node_id,
                 worker=self._holder.holder_id,
                 status=status,
                 error=error,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from nodes.data_node.catalogue import Catalogue
@@ -14,6 +16,19 @@ from streams.errors import UsageError
 if TYPE_CHECKING:
     from nodes.data_node.data_node import DataNode
 
+_expected: frozenset[str] = frozenset()
+
+
+@contextmanager
+def expecting(tables: Iterable[str]) -> Iterator[None]:
+    """Inside the block these tables may be named before anything was written to them: a graph says that they come."""
+    global _expected  # noqa: PLW0603 - of the process that works for one project
+    before, _expected = _expected, frozenset(tables)
+    try:
+        yield
+    finally:
+        _expected = before
+
 
 class APIDataNode(DataSource):
     """Reads the table that an identifier points at, also after it is pointed elsewhere."""
@@ -24,7 +39,9 @@ class APIDataNode(DataSource):
 
     @classmethod
     def build_from_identifier(cls, identifier: str) -> Self:
-        """By identifier, by hash, or by the name of any time-indexed table. Raises DataNodeUnknown."""
+        """By identifier, by hash, or by the name of any table. Raises DataNodeUnknown."""
+        if identifier in _expected:
+            return cls(identifier)
         with current_workplace().store.read() as tx:
             catalogue = Catalogue(tx)
             pointed = catalogue.identifier(identifier)

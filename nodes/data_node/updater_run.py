@@ -73,7 +73,7 @@ class UpdaterRun:
             node.update_hash,
             RunStatus.RUNNING,
             place.ambient.now(),
-            place.holder.holder_id,
+            place.runs_by,
         )
         self._journal = Journal(node.update_hash, self.record.run_id, place.ambient)
 

@@ -20,11 +20,18 @@ PROJECT_GROUP = "millstream.project"
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """A store, and what a run needs beside it. `holder` is this process, as others see it in a lease."""
+    """A store, and what a run needs beside it. `holder` is this process, as others see it in a lease; `worker` is the
+    service that it works for, which its runs name, or nobody."""
 
     store: Store
     ambient: Ambient
     holder: Holder
+    worker: str = ""
+
+    @property
+    def runs_by(self) -> str:
+        """Whom a run names as who runs it."""
+        return self.worker or self.holder.holder_id
 
 
 class StoreFinder(Protocol):
@@ -40,18 +47,18 @@ _opened: dict[str, Workplace] = {}
 _opening = threading.Lock()
 
 
-def workplace_at(store: Store, ambient: Ambient | None = None) -> Workplace:
+def workplace_at(store: Store, ambient: Ambient | None = None, *, worker: str = "") -> Workplace:
     """A workplace at an open store."""
     chosen = ambient or SystemAmbient()
     holder = Holder.of_this_process(SystemAmbient().new_id())
     store.hold_liveness(holder.holder_id)
-    return Workplace(store, chosen, holder)
+    return Workplace(store, chosen, holder, worker)
 
 
 @contextmanager
-def using_store(store: Store, ambient: Ambient | None = None) -> Iterator[Workplace]:
+def using_store(store: Store, ambient: Ambient | None = None, *, worker: str = "") -> Iterator[Workplace]:
     """All DataNodes work at this store inside the block, on whatever thread."""
-    place = workplace_at(store, ambient)
+    place = workplace_at(store, ambient, worker=worker)
     _entered.append(place)
     try:
         yield place

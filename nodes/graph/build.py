@@ -42,7 +42,7 @@ class Draft:
 
     @property
     def tables_written(self) -> tuple[str, ...]:
-        if self.node.is_sink:
+        if self.node.outputs:
             return tuple(output.table for output in self.node.outputs)
         return tuple(self.table_written(opened.name) for opened in self.writes)
 
@@ -242,7 +242,7 @@ def resolve_names(
     """The node with its inputs and outputs; `tables` are all names that a store declares or a node writes, `topics`
     what nodes call those that are on Kafka."""
     node = draft.node
-    if node.is_sink:
+    if node.is_sink or node.kind is NodeKind.DATA_NODE:
         return replace(node, errors=(*node.errors, *_store_faults(node.outputs, stores)))
     outputs = tuple(
         Output(draft.table_written(opened.name), opened.name, opened.line, opened.column)

@@ -69,12 +69,13 @@ GRAPH_LATER = (
     "docs",
     "dashboards",
 )
-FUNCTION_FORMS = ("webhook", "kafka", "node_file")
-FUNCTION_FORMS_LATER = ("data_node", "uses", "chart_input")
+FUNCTION_FORMS = ("webhook", "kafka", "node_file", "data_node")
+FUNCTION_FORMS_LATER = ("uses", "chart_input")
 WEBHOOK_LATER = ("respond", "respond_timeout_s", "addresses", "partial", "unreadable", "display")
 KAFKA_LATER = ("display",)
 KAFKA_FORMATS_LATER = ("protobuf",)
 WEBHOOK_LIMITS_LATER = ("rate_per_s",)
+DATA_NODE_LATER = ("display",)
 NODE_FILE_LATER = ("chart_input", "config", "display")
 STORE_LATER = ("display",)
 AUTH_SCHEMES = ("standard", "github", "hmac")
@@ -216,6 +217,32 @@ class NodeFileEntry(Entry):
     max_attempts: Annotated[int, Field(ge=1)] = 3
     limits: NodeLimitsEntry = NodeLimitsEntry()
     trigger: Literal["manual"] | None = None
+
+
+class DataNodeEntry(Entry):
+    """`data_node: module:Class`: a DataNode with its configuration."""
+
+    data_node: Annotated[
+        str,
+        _matching(
+            r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*",
+            "is no DataNode: say module:Class, such as flights.nodes:HourlyDelay",
+        ),
+    ]
+    id: NodeId | None = None
+    title: str | None = None
+    config: dict[str, Any] = {}
+    max_attempts: Annotated[int, Field(ge=1)] = 3
+    limits: NodeLimitsEntry = NodeLimitsEntry()
+    trigger: Literal["manual"] | None = None
+
+    @property
+    def module(self) -> str:
+        return self.data_node.partition(":")[0]
+
+    @property
+    def class_name(self) -> str:
+        return self.data_node.partition(":")[2]
 
 
 class StoreEntry(Entry):

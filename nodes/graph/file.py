@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from nodes.errors import GraphUnreadable
 from nodes.graph import entries
-from nodes.graph.entries import Entry, KafkaEntry, NodeFileEntry, StoreEntry, WebhookEntry
+from nodes.graph.entries import DataNodeEntry, Entry, KafkaEntry, NodeFileEntry, StoreEntry, WebhookEntry
 from nodes.graph.problem import Problem, did_you_mean, nearest
 from nodes.graph.yaml_text import Path, Place, YamlText, parse_yaml
 from streams.errors import UsageError
@@ -32,7 +32,8 @@ E = TypeVar("E", bound=Entry)
 class Declared(Generic[E]):
     """An entry at its place. `entry` is None where it is wrong; then `name` is still what it is called, if it says.
 
-    `name` is a webhook's or a table's name, a topic's on Kafka, or a node's file. `node_id` is the id that the entry
+    `name` is a webhook's or a table's name, a topic's on Kafka, a node's file, or a DataNode's
+    class. `node_id` is the id that the entry
     gives itself.
     """
 
@@ -53,6 +54,7 @@ class GraphFile:
     webhooks: tuple[Declared[WebhookEntry], ...] = ()
     kafka: tuple[Declared[KafkaEntry], ...] = ()
     node_files: tuple[Declared[NodeFileEntry], ...] = ()
+    data_nodes: tuple[Declared[DataNodeEntry], ...] = ()
     stores: tuple[Declared[StoreEntry], ...] = ()
     problems: tuple[Problem, ...] = ()
 
@@ -80,6 +82,7 @@ class _Functions:
     webhooks: list[Declared[WebhookEntry]] = field(default_factory=list)
     kafka: list[Declared[KafkaEntry]] = field(default_factory=list)
     node_files: list[Declared[NodeFileEntry]] = field(default_factory=list)
+    data_nodes: list[Declared[DataNodeEntry]] = field(default_factory=list)
 
 
 class _Reading:
@@ -106,7 +109,13 @@ class _Reading:
             self._function(path, item, functions, problems)
         stores = [self._store(path, item, problems) for path, item in self._items(content, "stores", problems)]
         named_stores = [store for store in stores if store is not None]
-        for declared in (functions.webhooks, functions.kafka, functions.node_files, named_stores):
+        for declared in (
+            functions.webhooks,
+            functions.kafka,
+            functions.node_files,
+            functions.data_nodes,
+            named_stores,
+        ):
             problems += [problem for each in declared for problem in each.problems]
         problems.sort(key=lambda problem: (problem.line or 0, problem.column or 0))
         return GraphFile(
@@ -115,6 +124,7 @@ class _Reading:
             webhooks=tuple(functions.webhooks),
             kafka=tuple(functions.kafka),
             node_files=tuple(functions.node_files),
+            data_nodes=tuple(functions.data_nodes),
             stores=tuple(named_stores),
             problems=tuple(problems),
         )
@@ -154,6 +164,8 @@ class _Reading:
             functions.kafka.append(self._kafka(path, item))
         elif "node_file" in forms:
             functions.node_files.append(self._node_file(path, item))
+        elif "data_node" in forms:
+            functions.data_nodes.append(self._data_node(path, item))
         elif later:
             problems.append(self.problem((*path, later[0]), f"`{later[0]}` {NOT_YET}"))
         else:
@@ -225,12 +237,24 @@ class _Reading:
                 content["parameter_values"] = values
         problems += self._part(content, path, "limits", entries.NodeLimitsEntry)
         problems += self._inputs(content, path)
-        trigger = content.get("trigger")
-        if trigger is not None and trigger != "manual":
-            content.pop("trigger")
-            problems.append(self.problem((*path, "trigger"), f"a `trigger` other than `manual` {NOT_YET}"))
+        problems += self._trigger(content, path)
         problems += self._file_form(content.get("node_file"), path)
         return self._declared(NodeFileEntry, path, content, "node_file", problems)
+
+    def _data_node(self, path: Path, item: Mapping[Any, Any]) -> Declared[DataNodeEntry]:
+        known = _keys(DataNodeEntry)
+        problems = self._unknown_keys(item, path, known=known, later=entries.DATA_NODE_LATER, where="a DataNode")
+        content = self._known(item, known)
+        problems += self._part(content, path, "limits", entries.NodeLimitsEntry)
+        problems += self._trigger(content, path)
+        return self._declared(DataNodeEntry, path, content, "data_node", problems)
+
+    def _trigger(self, content: dict[str, Any], path: Path) -> list[Problem]:
+        trigger = content.get("trigger")
+        if trigger is None or trigger == "manual":
+            return []
+        content.pop("trigger")
+        return [self.problem((*path, "trigger"), f"a `trigger` other than `manual` {NOT_YET}")]
 
     def _inputs(self, content: dict[str, Any], path: Path) -> list[Problem]:
         inputs = content.get("inputs")

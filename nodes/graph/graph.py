@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from nodes.graph.build import Draft, Sources, kafka_draft, python_drafts, resolve_names, webhook_draft
+from nodes.graph.data_nodes import Ask, data_node_drafts
 from nodes.graph.entries import KafkaEntry, NodeFileEntry, StoreEntry
 from nodes.graph.file import GRAPH_FILE, Declared, GraphFile, parse_graph_file, slug_from
 from nodes.graph.names import resolve
@@ -37,15 +38,16 @@ class Graph:
     warnings: tuple[Problem, ...] = ()
 
     @classmethod
-    def load(cls, project_dir: Path, *, scripts: Sequence[str] = ()) -> Graph:
+    def load(cls, project_dir: Path, *, scripts: Sequence[str] = (), ask: Ask | None = None) -> Graph:
         """Read a project. `scripts` are files (relative) that count as nodes even where graph.yml does not list them.
 
-        Raises GraphUnreadable when graph.yml is no YAML, or is missing and there are no scripts. Runs none of the code.
+        `ask` asks the classes of DataNodes what they read and write; without it they are errors. None of the code is
+        run here. Raises GraphUnreadable when graph.yml is no YAML, or is missing and there are no scripts.
         """
         text = read_graph_text(project_dir, required=not scripts)
         name = project_dir.resolve().name
         file = GraphFile(name, slug_from(name)) if text is None else parse_graph_file(text, directory_name=name)
-        return assemble(_with_scripts(file, scripts), read_sources(project_dir))
+        return assemble(_with_scripts(file, scripts), read_sources(project_dir), ask)
 
     def node(self, node_id: str) -> Node | None:
         """The node with exactly this id."""
@@ -90,12 +92,14 @@ def _unfit(node: Node) -> Iterator[Problem]:
         yield Problem(node.file, message, node.line)
 
 
-def assemble(file: GraphFile, sources: Sources) -> Graph:
+def assemble(file: GraphFile, sources: Sources, ask: Ask | None = None) -> Graph:
     """The graph that a read graph.yml and the texts of the project's python files make."""
     problems = list(file.problems)
     stores = _unique_stores(file, problems)
     topics_on_kafka = _unique_topics(file, problems)
-    drafts = _unique_nodes(_drafts(file, sources, topics_on_kafka, stores), problems)
+    drafts = list(_drafts(file, sources, topics_on_kafka, stores))
+    known = frozenset({table for draft in drafts for table in draft.tables_written} | stores.keys())
+    drafts = _unique_nodes([*drafts, *data_node_drafts(file.data_nodes, sources, known, ask)], problems)
     written = {table for draft in drafts for table in draft.tables_written}
     tables = frozenset(written | stores.keys())
     resolved = [resolve_names(draft, tables, stores, topics_on_kafka) for draft in drafts]

@@ -14,11 +14,12 @@ from streams.model.source import PLAIN, SourceOptions
 
 
 class NodeKind(enum.StrEnum):
-    """WEBHOOK, KAFKA and PYTHON run; TABLE and TOPIC hold records between them."""
+    """WEBHOOK, KAFKA, PYTHON and DATA_NODE run; TABLE and TOPIC hold records between them."""
 
     WEBHOOK = "webhook"
     KAFKA = "kafka"
     PYTHON = "python"
+    DATA_NODE = "data_node"
     TABLE = "table"
     TOPIC = "topic"
 
@@ -73,8 +74,22 @@ class AgentDeclaration:
 
 
 @dataclass(frozen=True, slots=True)
+class DataNodeDeclaration:
+    """A DataNode's class and configuration, and what the class says of itself: the hashes, and the tables that it reads
+    by the names of `dependencies()`."""
+
+    module: str
+    class_name: str
+    config: Mapping[str, Any]
+    update_hash: str
+    storage_hash: str
+    reads: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
-    """A unit of work: a webhook or a Kafka topic with the sink of its table, a program, or one `@agent` function.
+    """A unit of work: a webhook or a Kafka topic with the sink of its table, a program, one `@agent` function, or a
+    DataNode.
 
     `file` is relative to the project (graph.yml for a webhook); `line` is where the node stands in it. `agent` is None
     for a program. `parameters` may hold `${{ secret }}`. `secrets` are the names of those that it may see. `never_cut`:
@@ -90,6 +105,7 @@ class Node:
     outputs: tuple[Output, ...] = ()
     agent: AgentDeclaration | None = None
     webhook: WebhookEntry | None = None
+    data_node: DataNodeDeclaration | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
     on_error: Literal["dead_letter", "stop", "skip"] = "dead_letter"
     max_attempts: int = 3
@@ -100,6 +116,12 @@ class Node:
     secrets: tuple[str, ...] = ()
     code_hash: str = ""
     errors: tuple[Problem, ...] = ()
+
+    @property
+    def agent_name(self) -> str:
+        """Under which name positions, ledger, runs and dead letters have it: a DataNode's is its update_hash, which a
+        script that runs it uses, too."""
+        return self.node_id if self.data_node is None else self.data_node.update_hash
 
     @property
     def is_sink(self) -> bool:

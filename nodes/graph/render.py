@@ -93,6 +93,7 @@ _DOT_SHAPES = {
     NodeKind.WEBHOOK: "cds",
     NodeKind.KAFKA: "cds",
     NodeKind.PYTHON: "box",
+    NodeKind.DATA_NODE: "box",
     NodeKind.TABLE: "cylinder",
     NodeKind.TOPIC: "parallelogram",
 }
@@ -119,6 +120,7 @@ _MERMAID_SHAPES = {
     NodeKind.WEBHOOK: ("([", "])"),
     NodeKind.KAFKA: ("([", "])"),
     NodeKind.PYTHON: ("[", "]"),
+    NodeKind.DATA_NODE: ("[", "]"),
     NodeKind.TABLE: ("[(", ")]"),
     NodeKind.TOPIC: ("[/", "/]"),
 }

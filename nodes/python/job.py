@@ -31,7 +31,7 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One run of a program, or an agent's loop until it is asked to yield.
+    """One run of a program or a DataNode, or an agent's loop until it is asked to yield.
 
     `options` are what `stores` declares of the tables that the node writes. `cut` and `run_cut_s` are for programs.
     `until_idle` ends an agent's loop when nothing is left to read. `refused` are records that ended the process as

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from nodes.graph.node import DataNodeDeclaration
 from nodes.python.agents import agent_task
 from nodes.python.call_watch import CallWatch
 from nodes.python.execution import captured
@@ -15,10 +16,11 @@ from nodes.python.program import Follow, ProgramOutcome, run_program
 from nodes.python.progress import Progress
 from streams.agents.partitions import Assignment, partitions_of
 from streams.ambient import Ambient
-from streams.errors import MillstreamError
+from streams.errors import LeaseHeld, MillstreamError
 from streams.store import Store
 from streams.wait import drive
 
+PRINTED_FROM = 10_000  # behind the numbers of the lines that a DataNode's own logger keeps
 OnLog = Callable[[str, int, str, str], None]
 
 
@@ -34,6 +36,8 @@ def do_job(
     on_log: OnLog,
 ) -> dict[str, Any]:
     """What became of it, as a host says it. Raises what the job raised."""
+    if job.node.data_node is not None:
+        return _do_data_node(job, job.node.data_node, setup, store=store, ambient=ambient, on_log=on_log)
     if job.is_agent:
         return _do_agent(
             job,
@@ -60,6 +64,35 @@ def do_job(
         on_log=on_log,
     )
     return _program_said(outcome)
+
+
+def _do_data_node(
+    job: Job, declared: DataNodeDeclaration, setup: Setup, *, store: Store, ambient: Ambient, on_log: OnLog
+) -> dict[str, Any]:
+    """One run of a DataNode. Where a script runs it just now this yields, and is tried again."""
+    from nodes.data_node.api_data_node import expecting
+    from nodes.data_node.entry import build_node, importing_from
+    from nodes.data_node.updater_run import UpdaterRun
+    from nodes.data_node.workplace import using_store
+
+    numbers = itertools.count(PRINTED_FROM)
+    tables = [each.dataset.name for each in job.node.inputs]
+    with (
+        using_store(store, ambient, worker=setup.worker) as place,
+        importing_from(setup.project_dir),
+        expecting(tables),
+    ):
+        with captured(lambda stream, text: on_log("", next(numbers), stream, text)):
+            node = build_node(declared.module, declared.class_name, declared.config)
+        run = UpdaterRun(node, place)
+        try:
+            with captured(lambda stream, text: on_log(run.record.run_id, next(numbers), stream, text)):
+                run.go()
+        except LeaseHeld:
+            return {"how": "yielded"}
+        finally:
+            node.see(None, None)
+    return {"how": "succeeded"}
 
 
 def _do_agent(

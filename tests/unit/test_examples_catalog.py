@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from millstream.data_node_questions import Questions
 from millstream.examples.catalog import DEFAULT_EXAMPLE, list_examples, write_example
 from nodes.graph.graph import Graph
 from streams.errors import UsageError
@@ -53,13 +54,17 @@ def test_a_file_in_the_way_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_an_example_is_a_graph_without_errors_or_warnings_and_fit_for_production(name: str, tmp_path: Path) -> None:
     write_example(name, tmp_path / name)
-    graph = Graph.load(tmp_path / name)
+    graph = Graph.load(tmp_path / name, ask=Questions(tmp_path / name, {}))
     assert graph.slug == name
     assert (graph.errors, graph.warnings, graph.unfit_for_production()) == ((), (), ())
 
 
-def test_the_flights_lead_from_the_webhook_over_two_agents_to_two_tables(tmp_path: Path) -> None:
+def test_the_flights_lead_from_the_webhook_to_two_agents_and_two_data_nodes(tmp_path: Path) -> None:
     write_example("flights", tmp_path / "flights")
-    graph = Graph.load(tmp_path / "flights")
-    assert {table.name for table in graph.tables} == {"departures", "delays", "speeds"}
-    assert {node.node_id for node in graph.readers(graph.dataset("departures"))} == {"delays:late", "speeds:speed"}
+    graph = Graph.load(tmp_path / "flights", ask=Questions(tmp_path / "flights", {}))
+    hourly, daily = (node for node in graph.nodes if node.data_node is not None)
+    kept = {output.table for node in (hourly, daily) for output in node.outputs}
+    assert {table.name for table in graph.tables} == {"departures", "delays", "speeds", *kept}
+    readers = {node.node_id for node in graph.readers(graph.dataset("departures"))}
+    assert readers == {"delays:late", "speeds:speed", "hourly:HourlyDelays"}
+    assert [each.dataset.name for each in daily.inputs] == [hourly.outputs[0].table]

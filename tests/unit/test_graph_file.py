@@ -161,7 +161,7 @@ def test_keys_of_the_format_that_are_not_built_say_so(key: str) -> None:
     ("entry", "words"),
     [
         ("{kafka: prod.orders, format: protobuf}", "`format: protobuf` is not available yet"),
-        ("data_node: flights.nodes:Hourly", "`data_node` is not available yet"),
+        ("{data_node: a:B, display: {x: 1}}", "`display` is not available yet"),
         ("uses: acme/geocode@v2", "`uses` is not available yet"),
         ("node_file: a.sql", "a node in a `.sql` file is not available yet"),
         ("node_file: charts/a.json", "a node in a `.json` file is not available yet"),
@@ -177,6 +177,11 @@ def test_keys_of_the_format_that_are_not_built_say_so(key: str) -> None:
 )
 def test_forms_that_are_not_built_say_so(entry: str, words: str) -> None:
     assert words in only_problem(f"functions:\n  - {entry}\n")
+
+
+def test_a_data_node_is_a_module_and_a_class() -> None:
+    problem = only_problem("functions:\n  - data_node: flights.nodes\n")
+    assert problem.startswith("graph.yml:2:5: `data_node`: 'flights.nodes' is no DataNode: say module:Class")
 
 
 def test_a_schema_by_name_says_not_yet() -> None:

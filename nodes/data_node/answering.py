@@ -1,0 +1,51 @@
+"""`python -P -m nodes.data_node.answering`: asks the classes of a project's DataNodes what they read and write.
+
+A process of its own, so that the project's code runs neither in a service nor in a command. It reads one JSON object
+from stdin, `{"project", "tables", "questions": [{"module", "class_name", "config"}]}`, and writes one array of answers
+to stdout; what the code prints goes to stderr.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from nodes.data_node.api_data_node import expecting
+from nodes.data_node.entry import build_node, importing_from
+from streams.errors import MillstreamError
+
+
+def answer(question: Mapping[str, Any]) -> dict[str, Any]:
+    """What one node says of itself, or what is wrong with it."""
+    try:
+        node = build_node(question["module"], question["class_name"], question["config"])
+        reads = {name: each.storage_hash for name, each in node.inputs().items()}
+    except MillstreamError as error:
+        return {"error": f"{error.message}; {error.hint}" if error.hint else error.message}
+    except Exception as error:  # noqa: BLE001 - the project's own code: its failure is this node's
+        return {"error": f"{type(error).__name__}: {error}"}
+    if node.storage_hash in reads.values():
+        return {"error": f"{node.update_hash} reads its own table: break the circle in dependencies()"}
+    return {"update_hash": node.update_hash, "storage_hash": node.storage_hash, "reads": reads}
+
+
+def main() -> None:
+    """One request, one answer."""
+    asked = orjson.loads(sys.stdin.buffer.read())
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    project = Path(asked["project"])
+    os.chdir(project)
+    with importing_from(project), expecting(asked["tables"]):
+        answers = [answer(question) for question in asked["questions"]]
+    out.write(orjson.dumps(answers))
+    out.close()
+
+
+if __name__ == "__main__":
+    main()
