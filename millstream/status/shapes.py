@@ -70,6 +70,7 @@ class NodeShape(TypedDict):
     state: NodeStateName
     error: TroubleShape | None
     trigger: str | None
+    next_run_at: datetime | None
     inputs: list[NodeInputShape]
     outputs: list[str]
     watermark: datetime | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from millstream.recovery import worker_lease
@@ -123,6 +124,7 @@ def _node_json(
         "state": _state(node, notes, trouble, running=running, elsewhere=elsewhere),
         "error": trouble.as_json() if trouble is not None else None,
         "trigger": node.trigger,
+        "next_run_at": node.schedule.next_after(datetime.now(UTC)) if node.schedule is not None else None,
         "inputs": [_input_json(each) for each in lags],
         "outputs": [output.table for output in node.outputs],
         "watermark": _watermark(tx, node),

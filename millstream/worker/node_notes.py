@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 import orjson
 
@@ -32,11 +33,14 @@ class Trouble:
 @dataclass(frozen=True, slots=True)
 class Notes:
     """`stopped` None: it may run. `requested`: somebody triggered it and it has not begun. `ran`: the code hash of its
-    last run that succeeded."""
+    last run that succeeded. `ticked`: the tick of the schedule `cron` that was taken last, or when that was first seen.
+    """
 
     stopped: Trouble | None = None
     requested: bool = False
     ran: str | None = None
+    ticked: datetime | None = None
+    cron: str = ""
 
 
 def read_notes(tx: Transaction) -> dict[str, Notes]:
@@ -50,10 +54,13 @@ def read_notes(tx: Transaction) -> dict[str, Notes]:
 
 def _notes(values: Mapping[str, str]) -> Notes:
     stopped = values.get("stopped")
+    at, _, cron = values.get("ticked", "").partition(" ")
     return Notes(
         stopped=Trouble(**orjson.loads(stopped)) if stopped is not None else None,
         requested="requested" in values,
         ran=values.get("ran"),
+        ticked=datetime.fromisoformat(at) if at else None,
+        cron=cron,
     )
 
 
@@ -72,3 +79,8 @@ def note_requested(tx: Transaction, node_id: str, requested: bool) -> None:
 
 def note_ran(tx: Transaction, node_id: str, code_hash: str) -> None:
     tx.meta.put(f"{_PREFIX}{node_id}:ran", code_hash)
+
+
+def note_ticked(tx: Transaction, node_id: str, cron: str, at: datetime) -> None:
+    """Of a schedule, written as `cron`, all up to this moment is taken."""
+    tx.meta.put(f"{_PREFIX}{node_id}:ticked", f"{at.isoformat()} {cron}")

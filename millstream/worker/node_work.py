@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from millstream.worker.node_notes import Notes, Trouble
 from nodes.graph.due import NodeState
 from nodes.graph.node import Node
+from nodes.graph.schedule import due_tick
 from streams.decisions.retry import FailurePolicy, OnError, backoff_s
 from streams.model.record import Partition
 
@@ -22,9 +24,10 @@ Spot = tuple[Partition, int]  # a record: its partition and offset
 
 @dataclass(frozen=True, slots=True)
 class NodeWork:
-    """A node and how it stands in this worker. `attempts` are failures in a row that blame no record; `again_at_s` is
-    when its program asked to run again. Times are monotonic. `records_max` is set while an agent of frames is given
-    less at once, to find the record that ends its process."""
+    """A node and how it stands in this worker. `ticked` is the tick of its schedule that was taken last, None before it
+    was seen; `tick` the one that it runs for. `attempts` are failures in a row that blame no record;
+    `again_at_s` is when its program asked to run again. Times with `_s` are monotonic. `records_max` is set while an
+    agent of frames is given less at once, to find the record that ends its process."""
 
     node: Node
     running: bool = False
@@ -32,6 +35,8 @@ class NodeWork:
     stopped: Trouble | None = None
     trouble: Trouble | None = None
     ran: str | None = None
+    ticked: datetime | None = None
+    tick: datetime | None = None
     attempts: int = 0
     not_before_s: float | None = None
     again_at_s: float | None = None
@@ -39,14 +44,16 @@ class NodeWork:
     refused: Mapping[Spot, str] = field(default_factory=dict)
     records_max: int | None = None
 
-    def state(self, *, watched: bool) -> NodeState:
+    def state(self, *, watched: bool, now: datetime) -> NodeState:
         """For `nodes.graph.due`. `watched`: files are watched, so changed code makes a root due."""
+        schedule, taken = self.node.schedule, self.ticked
         return NodeState(
             running=self.running,
             stopped=self.stopped is not None,
             requested=self.requested,
             new=self.ran is None,
             changed=watched and self.ran is not None and self.ran != self.node.code_hash,
+            tick=due_tick(schedule, taken=taken, now=now) if schedule is not None and taken is not None else None,
             not_before_s=self.not_before_s,
         )
 
@@ -60,7 +67,9 @@ def with_notes(work: NodeWork, notes: Notes) -> NodeWork:
     """As the store has it now. A start by hand forgets what led to the stop."""
     if work.stopped is not None and notes.stopped is None:
         work = replace(work, trouble=None, attempts=0, not_before_s=None, failures={})
-    return replace(work, stopped=notes.stopped, requested=notes.requested, ran=notes.ran)
+    schedule = work.node.schedule
+    ticked = notes.ticked if schedule is not None and notes.cron == str(schedule) else None
+    return replace(work, stopped=notes.stopped, requested=notes.requested, ran=notes.ran, ticked=ticked)
 
 
 def with_node(work: NodeWork, node: Node) -> NodeWork:
@@ -72,8 +81,8 @@ def with_node(work: NodeWork, node: Node) -> NodeWork:
     )
 
 
-def begun(work: NodeWork) -> NodeWork:
-    return replace(work, running=True, requested=False, not_before_s=None, again_at_s=None)
+def begun(work: NodeWork, tick: datetime | None = None) -> NodeWork:
+    return replace(work, running=True, tick=tick, requested=False, not_before_s=None, again_at_s=None)
 
 
 def paused(work: NodeWork) -> NodeWork:

@@ -18,6 +18,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 
 import structlog
@@ -27,7 +28,7 @@ from millstream.status.lag import InputLag, read_input_lags, summed
 from millstream.worker.dispatch import Dispatch, Ended, NodeEvent, Printed
 from millstream.worker.new_writer import refusal
 from millstream.worker.node_lease import leases_of, parts_held
-from millstream.worker.node_notes import Notes, Trouble, note_ran, note_requested, note_stopped, read_notes
+from millstream.worker.node_notes import Notes, Trouble, note_ran, note_requested, note_stopped, note_ticked, read_notes
 from millstream.worker.node_work import (
     NodeWork,
     after_failure,
@@ -354,6 +355,7 @@ class Worker:
 
     def _look(self, now_s: float) -> tuple[tuple[Due, ...], float | None]:
         """What is due of the nodes held, and when to look again because of one that waits."""
+        now = self._ambient.now()
         with self._store.read() as tx:
             notes = read_notes(tx)
             retrying = {letter.build.agent for letter in tx.dead_letters.all(state=DeadLetterState.RETRYING)}
@@ -362,7 +364,7 @@ class Worker:
             self._shares.note_positions()
             self._watch_stalls(now_s)
         for node_id, work in self._work.items():
-            self._work[node_id] = with_notes(work, notes.get(node_id, Notes()))
+            self._work[node_id] = self._on_schedule(with_notes(work, notes.get(node_id, Notes())), now)
             if work.running and self._work[node_id].stopped is not None:
                 self._dispatch.end(node_id)
         mine = [work for work in self._work.values() if work.node.node_id in self._parts]
@@ -371,7 +373,7 @@ class Worker:
         states = {}
         for work in mine:
             node_id = work.node.node_id
-            state = work.state(watched=self._options.watched)
+            state = work.state(watched=self._options.watched, now=now)
             again = work.again_at_s is not None and now_s >= work.again_at_s
             asked = state.requested or node_id in self._asked or node_id in retrying or again
             states[node_id] = replace(state, requested=asked)
@@ -382,6 +384,15 @@ class Worker:
         wakes = [work.again_at_s for work in mine if work.again_at_s is not None and not work.running]
         wake_s = next_wake_s(nodes, lags, states, now_s=now_s)
         return found, min([*wakes, *([wake_s] if wake_s is not None else [])], default=None)
+
+    def _on_schedule(self, work: NodeWork, now: datetime) -> NodeWork:
+        """A schedule that is new, or another than it was, counts from now on."""
+        schedule, node_id = work.node.schedule, work.node.node_id
+        if schedule is None or work.ticked is not None or node_id not in self._parts:
+            return work
+        with self._store.write() as tx:
+            note_ticked(tx, node_id, str(schedule), now)
+        return replace(work, ticked=now)
 
     def _watch_stalls(self, now_s: float) -> None:
         """Let what reads a partition that stands still, while there is more to read, begin anew."""
@@ -450,7 +461,7 @@ class Worker:
         if work.requested:
             with self._store.write() as tx:
                 note_requested(tx, each.node_id, False)
-        self._work[each.node_id] = begun(work)
+        self._work[each.node_id] = begun(work, each.tick)
         _logger.debug("node begun", node=each.node_id, reason=str(each.reason))
 
     # What happened
@@ -475,6 +486,8 @@ class Worker:
             self.failed.pop(node_id, None)
             if work.ran != work.node.code_hash:
                 self._write(lambda: self._note_ran(node_id, work.node.code_hash))
+            if work.tick is not None:
+                self._take_tick(work, work.tick)
             again_s = event.again_after_s
             return after_success(work, again_at_s=self._ambient.monotonic() + again_s if again_s is not None else None)
         _logger.warning("run failed", node=node_id, code=trouble.code, error=trouble.message)
@@ -492,6 +505,15 @@ class Worker:
             self.failed[node_id] = changed.stopped
             self._write(lambda: self._note_stopped(node_id, changed.stopped))
         return changed
+
+    def _take_tick(self, work: NodeWork, tick: datetime) -> None:
+        """A tick is taken when its run has succeeded. Were that lost, it would run once more: as any run may."""
+
+        def note() -> None:
+            with self._store.write() as tx:
+                note_ticked(tx, work.node.node_id, str(work.node.schedule), tick)
+
+        self._write(note)
 
     def _note_ran(self, node_id: str, code_hash: str) -> None:
         with self._store.write() as tx:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from nodes.graph.edges_python import read_python
-from nodes.graph.entries import InputEntry, KafkaEntry, NodeFileEntry, StoreEntry, WebhookEntry
+from nodes.graph.entries import InputEntry, KafkaEntry, NodeFileEntry, StoreEntry, WebhookEntry, schedule_of
 from nodes.graph.file import GRAPH_FILE, Declared
 from nodes.graph.modules import code_hash, config_hash, imported_files
 from nodes.graph.node import AgentDeclaration, Dataset, Input, Node, NodeKind, Output
@@ -109,7 +109,8 @@ def python_drafts(declared: Declared[NodeFileEntry], sources: Sources, node_file
         on_error=entry.on_error,
         max_attempts=entry.max_attempts,
         limits=entry.limits,
-        trigger=entry.trigger,
+        manual=entry.trigger == "manual",
+        schedule=schedule_of(entry.trigger),
         secrets=secret_names(entry.parameter_values),
         errors=declared.problems,
     )

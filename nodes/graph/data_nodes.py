@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from nodes.graph.build import Draft, Sources
-from nodes.graph.entries import DataNodeEntry
+from nodes.graph.entries import DataNodeEntry, schedule_of
 from nodes.graph.file import GRAPH_FILE, Declared
 from nodes.graph.modules import code_hash
 from nodes.graph.node import DataNodeDeclaration, Dataset, Input, Node, NodeKind, Output
@@ -104,7 +104,13 @@ def _draft(
 
 
 def _with_settings(node: Node, entry: DataNodeEntry) -> Node:
-    return replace(node, max_attempts=entry.max_attempts, limits=entry.limits, trigger=entry.trigger)
+    return replace(
+        node,
+        max_attempts=entry.max_attempts,
+        limits=entry.limits,
+        manual=entry.trigger == "manual",
+        schedule=schedule_of(entry.trigger),
+    )
 
 
 def _failing(node: Node, declared: Declared[DataNodeEntry], message: str) -> Node:

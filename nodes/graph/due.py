@@ -5,14 +5,17 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from nodes.graph.node import Dataset, Node
 
 
 class Reason(enum.StrEnum):
-    """Why a node runs. REQUESTED: somebody asked. DATA: records wait. NEW, CHANGED: a root that no data wakes."""
+    """Why a node runs. REQUESTED: somebody asked. SCHEDULE: a tick has come. DATA: records wait. NEW, CHANGED: a root
+    that no data wakes."""
 
     REQUESTED = "requested"
+    SCHEDULE = "schedule"
     DATA = "data"
     NEW = "new"
     CHANGED = "changed"
@@ -21,7 +24,8 @@ class Reason(enum.StrEnum):
 @dataclass(frozen=True, slots=True)
 class NodeState:
     """How one node stands. `new`: no run of it has succeeded. `changed`: its code differs from its last run's, which
-    matters only where files are watched. `not_before_s` is monotonic time: the end of a backoff, None if there is none.
+    matters only where files are watched. `tick`: the tick of its schedule to run for. `not_before_s` is monotonic time:
+    the end of a backoff, None if there is none.
     """
 
     running: bool = False
@@ -29,16 +33,19 @@ class NodeState:
     requested: bool = False
     new: bool = False
     changed: bool = False
+    tick: datetime | None = None
     not_before_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """One run to start. `waiting` are the triggering inputs that have records, in the order of the node's inputs."""
+    """One run to start. `tick` is that of a schedule which it is for. `waiting` are the triggering inputs that have
+    records, in the order of the node's inputs."""
 
     node_id: str
     reason: Reason
     waiting: tuple[Dataset, ...] = ()
+    tick: datetime | None = None
 
 
 # node id → dataset → how many records wait; None where that cannot be known.
@@ -86,8 +93,12 @@ def _wanted(node: Node, lags: Mapping[Dataset, int | None], state: NodeState) ->
     waiting = tuple(each.dataset for each in node.triggering if (lags.get(each.dataset) or 0) > 0)
     if state.requested:
         return Due(node.node_id, Reason.REQUESTED, waiting)
-    if node.trigger == "manual":
+    if node.manual:
         return None
+    if node.schedule is not None:
+        if state.tick is not None:
+            return Due(node.node_id, Reason.SCHEDULE, waiting, state.tick)
+        return Due(node.node_id, Reason.DATA, waiting) if waiting and node.schedule.on_data else None
     if waiting:
         return Due(node.node_id, Reason.DATA, waiting)
     if node.triggering:

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from nodes.graph.schedule import Schedule, check_cron, check_timezone
+
 
 def _matching(pattern: str, rule: str) -> AfterValidator:
     """Text of this form; `rule` says in words what a value that is not lacks."""
@@ -204,6 +206,33 @@ class InputEntry(Entry):
     trigger: bool = True
 
 
+Cron = Annotated[str, AfterValidator(check_cron)]
+
+
+class TriggerEntry(Entry):
+    """A schedule with what is said of it."""
+
+    cron: Cron
+    timezone: Annotated[str, AfterValidator(check_timezone)] = "UTC"
+    on_data: bool = False
+    catch_up: Literal["once", "all"] = "once"
+
+
+def _manual_or_cron(text: str) -> str:
+    return text if text == "manual" else check_cron(text)
+
+
+# `manual`, a cron expression in UTC, or a mapping.
+Trigger = Annotated[str, AfterValidator(_manual_or_cron)] | TriggerEntry
+
+
+def schedule_of(trigger: str | TriggerEntry | None) -> Schedule | None:
+    """The schedule that an entry's `trigger` says, if it says one."""
+    if isinstance(trigger, TriggerEntry):
+        return Schedule(trigger.cron, trigger.timezone, trigger.on_data, trigger.catch_up)
+    return None if trigger in (None, "manual") else Schedule(str(trigger))
+
+
 class NodeFileEntry(Entry):
     """`node_file: x.py`: a program, or a file of `@agent` functions."""
 
@@ -216,7 +245,7 @@ class NodeFileEntry(Entry):
     on_error: Literal["dead_letter", "stop", "skip"] = "dead_letter"
     max_attempts: Annotated[int, Field(ge=1)] = 3
     limits: NodeLimitsEntry = NodeLimitsEntry()
-    trigger: Literal["manual"] | None = None
+    trigger: Trigger | None = None
 
 
 class DataNodeEntry(Entry):
@@ -234,7 +263,7 @@ class DataNodeEntry(Entry):
     config: dict[str, Any] = {}
     max_attempts: Annotated[int, Field(ge=1)] = 3
     limits: NodeLimitsEntry = NodeLimitsEntry()
-    trigger: Literal["manual"] | None = None
+    trigger: Trigger | None = None
 
     @property
     def module(self) -> str:

@@ -237,7 +237,7 @@ class _Reading:
                 content["parameter_values"] = values
         problems += self._part(content, path, "limits", entries.NodeLimitsEntry)
         problems += self._inputs(content, path)
-        problems += self._trigger(content, path)
+        problems += self._part(content, path, "trigger", entries.TriggerEntry)
         problems += self._file_form(content.get("node_file"), path)
         return self._declared(NodeFileEntry, path, content, "node_file", problems)
 
@@ -246,15 +246,8 @@ class _Reading:
         problems = self._unknown_keys(item, path, known=known, later=entries.DATA_NODE_LATER, where="a DataNode")
         content = self._known(item, known)
         problems += self._part(content, path, "limits", entries.NodeLimitsEntry)
-        problems += self._trigger(content, path)
+        problems += self._part(content, path, "trigger", entries.TriggerEntry)
         return self._declared(DataNodeEntry, path, content, "data_node", problems)
-
-    def _trigger(self, content: dict[str, Any], path: Path) -> list[Problem]:
-        trigger = content.get("trigger")
-        if trigger is None or trigger == "manual":
-            return []
-        content.pop("trigger")
-        return [self.problem((*path, "trigger"), f"a `trigger` other than `manual` {NOT_YET}")]
 
     def _inputs(self, content: dict[str, Any], path: Path) -> list[Problem]:
         inputs = content.get("inputs")
@@ -382,7 +375,7 @@ def _keys(model: type[Entry]) -> tuple[str, ...]:
 def _is_branch_name(part: str | int) -> bool:
     """pydantic puts the name of a union's branch into the location of its errors."""
     return isinstance(part, str) and (
-        part in ("str", "AuthEntry", "InputEntry", "[key]")
+        part in ("str", "AuthEntry", "InputEntry", "TriggerEntry", "[key]")
         or part.startswith(("constrained-", "list[", "literal[", "function-"))
     )
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from nodes.graph.entries import NodeLimitsEntry, StoreEntry, WebhookEntry
 from nodes.graph.problem import Problem
+from nodes.graph.schedule import Schedule
 from streams.model.record import Kind
 from streams.model.source import PLAIN, SourceOptions
 
@@ -110,7 +111,8 @@ class Node:
     on_error: Literal["dead_letter", "stop", "skip"] = "dead_letter"
     max_attempts: int = 3
     limits: NodeLimitsEntry = field(default_factory=NodeLimitsEntry)
-    trigger: Literal["manual"] | None = None
+    manual: bool = False
+    schedule: Schedule | None = None
     never_cut: bool = False
     uses_state: bool = False
     secrets: tuple[str, ...] = ()
@@ -122,6 +124,11 @@ class Node:
         """Under which name positions, ledger, runs and dead letters have it: a DataNode's is its update_hash, which a
         script that runs it uses, too."""
         return self.node_id if self.data_node is None else self.data_node.update_hash
+
+    @property
+    def trigger(self) -> str | None:
+        """What makes it due, as people read it; None: new rows."""
+        return "manual" if self.manual else None if self.schedule is None else str(self.schedule)
 
     @property
     def is_sink(self) -> bool:

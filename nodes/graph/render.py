@@ -81,7 +81,9 @@ def _flow(node: Node) -> str:
         reads = ", ".join(_shown(each.dataset) + (" (lookup)" if each.lookup else "") for each in node.inputs)
     writes = ", ".join(output.table for output in node.outputs)
     flow = f"{reads or '·'} → {writes or '·'}"
-    marks = [mark for mark, holds in (("manual", node.trigger == "manual"), ("error", bool(node.errors))) if holds]
+    marks = [
+        mark for mark, holds in ((node.trigger or "", node.trigger is not None), ("error", bool(node.errors))) if holds
+    ]
     return f"{flow}  [{', '.join(marks)}]" if marks else flow
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -12,14 +12,13 @@ from hypothesis import strategies as st
 from nodes.graph.due import Due, NodeState, Reason, due, next_wake_s
 from nodes.graph.node import Dataset, Input, Node, NodeKind
 from nodes.graph.problem import Problem
+from nodes.graph.schedule import Schedule
 from streams.model.record import Kind
 
 A, B = Dataset(Kind.TABLE, "a"), Dataset(Kind.SOURCE, "b")
 
 
-def node(
-    name: str = "n", *inputs: Dataset, lookups: tuple[Dataset, ...] = (), trigger: Literal["manual"] | None = None
-) -> Node:
+def node(name: str = "n", *inputs: Dataset, lookups: tuple[Dataset, ...] = (), manual: bool = False) -> Node:
     return Node(
         node_id=name,
         kind=NodeKind.PYTHON,
@@ -29,7 +28,7 @@ def node(
             *(Input(each, each.name) for each in inputs),
             *(Input(each, each.name, lookup=True) for each in lookups),
         ),
-        trigger=trigger,
+        manual=manual,
     )
 
 
@@ -62,10 +61,22 @@ def test_a_root_is_due_once_when_new_and_again_when_changed(root: Node) -> None:
 
 
 def test_a_manual_node_waits_to_be_asked() -> None:
-    manual = node("n", A, trigger="manual")
+    manual = node("n", A, manual=True)
     assert decide(manual, {A: 5}, NodeState(new=True, changed=True)) is None
     assert decide(manual, {A: 5}, NodeState(requested=True)) == Due("n", Reason.REQUESTED, (A,))
-    assert decide(node("r", trigger="manual"), state=NodeState(new=True)) is None
+    assert decide(node("r", manual=True), state=NodeState(new=True)) is None
+
+
+def test_a_schedule_takes_the_place_of_new_rows_unless_it_says_that_they_count_too() -> None:
+    tick = datetime(2024, 5, 31, 12, tzinfo=UTC)
+    hourly = replace(node("n", A), schedule=Schedule("0 * * * *"))
+    assert decide(hourly, {A: 5}, NodeState(new=True, changed=True)) is None
+    assert decide(hourly, {A: 5}, NodeState(tick=tick)) == Due("n", Reason.SCHEDULE, (A,), tick)
+    assert decide(hourly, {A: 0}, NodeState(tick=tick)) == Due("n", Reason.SCHEDULE, (), tick)
+    assert decide(hourly, {}, NodeState(tick=tick, not_before_s=101.0)) is None
+    assert decide(hourly, {}, NodeState(tick=tick, stopped=True)) is None
+    both = replace(hourly, schedule=Schedule("0 * * * *", on_data=True))
+    assert decide(both, {A: 5}) == Due("n", Reason.DATA, (A,))
 
 
 @pytest.mark.parametrize("state", [NodeState(running=True), NodeState(stopped=True)])

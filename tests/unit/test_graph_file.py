@@ -166,8 +166,6 @@ def test_keys_of_the_format_that_are_not_built_say_so(key: str) -> None:
         ("node_file: a.sql", "a node in a `.sql` file is not available yet"),
         ("node_file: charts/a.json", "a node in a `.json` file is not available yet"),
         ("node_file: inner/graph.yml", "a node in a `.yml` file is not available yet"),
-        ("{node_file: a.py, trigger: '*/5 * * * *'}", "a `trigger` other than `manual` is not available yet"),
-        ("{node_file: a.py, trigger: {cron: '* * * * *'}}", "a `trigger` other than `manual` is not available yet"),
         ("{node_file: a.py, display: {x: 1}}", "`display` is not available yet"),
         ("{webhook: a, respond: true}", "`respond` is not available yet"),
         ("{webhook: a, limits: {rate_per_s: 5}}", "`rate_per_s` is not available yet"),
@@ -177,6 +175,22 @@ def test_keys_of_the_format_that_are_not_built_say_so(key: str) -> None:
 )
 def test_forms_that_are_not_built_say_so(entry: str, words: str) -> None:
     assert words in only_problem(f"functions:\n  - {entry}\n")
+
+
+@pytest.mark.parametrize(
+    ("trigger", "words"),
+    [
+        ("'* * * *'", "`trigger`: '* * * *' is no cron expression: it has five fields"),
+        ("'61 * * * *'", "`trigger`: '61 * * * *' is no cron expression: bad minute"),
+        ("manul", "`trigger`: 'manul' is no cron expression"),
+        ("{cron: '0 6 * * *', timezone: Mars/Olympus}", "`timezone`: 'Mars/Olympus' is no time zone"),
+        ("{cron: '0 6 * * *', zone: UTC}", "`zone` is no key of `trigger`"),
+        ("{timezone: UTC}", "`cron` is missing"),
+        ("{cron: '0 6 * * *', catch_up: some}", "`catch_up`: must be 'once' or 'all'"),
+    ],
+)
+def test_a_wrong_trigger_says_what_is_wrong_with_it(trigger: str, words: str) -> None:
+    assert words in only_problem(f"functions:\n  - {{node_file: a.py, trigger: {trigger}}}\n")
 
 
 def test_a_data_node_is_a_module_and_a_class() -> None:

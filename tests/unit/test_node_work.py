@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from millstream.worker.node_notes import Notes, Trouble
 from millstream.worker.node_work import (
@@ -16,6 +17,7 @@ from millstream.worker.node_work import (
     with_notes,
 )
 from nodes.graph.node import Node, NodeKind
+from nodes.graph.schedule import Schedule
 from streams.model.record import Partition
 
 NODE = Node("n:f", NodeKind.PYTHON, "n.py", 1, max_attempts=3, code_hash="1")
@@ -84,3 +86,14 @@ def test_a_start_by_hand_forgets_what_led_to_the_stop() -> None:
 
 def test_a_run_that_set_a_record_aside_is_followed_at_once() -> None:
     assert retried(NodeWork(NODE), TROUBLE, attempts=0, now_s=5.0, chance=0.0).not_before_s == 5.0
+
+
+def test_a_tick_is_due_until_it_is_taken_and_another_schedule_has_none_that_was() -> None:
+    node = replace(NODE, schedule=Schedule("0 * * * *"))
+    taken, now = datetime(2024, 5, 31, 11, tzinfo=UTC), datetime(2024, 5, 31, 12, 30, tzinfo=UTC)
+    work = with_notes(NodeWork(node), Notes(ticked=taken, cron="0 * * * *"))
+    assert work.state(watched=False, now=now).tick == datetime(2024, 5, 31, 12, tzinfo=UTC)
+    assert work.state(watched=False, now=taken).tick is None
+    other = with_notes(NodeWork(replace(node, schedule=Schedule("5 * * * *"))), Notes(ticked=taken, cron="0 * * * *"))
+    assert other.ticked is None
+    assert other.state(watched=False, now=now).tick is None
