@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NoReturn
 
 from streams.agents.feed import Batch, Feed
-from streams.errors import DataError
+from streams.errors import DataError, PositionInvalid
 from streams.model.position import Move, Position
 from streams.model.record import Partition, Record
 from streams.programs.hand import Hand
@@ -97,6 +97,7 @@ class Intake:
 
     `limit_of` says below which offset the window lets a position be read, None in a version that lies whole inside it.
     `order_by` is the field that the feed orders by, None for the order of writing. `retried` is given before all else.
+    `prove_owned` raises Fenced where another has taken over, to whom what is gone here may be no loss.
     """
 
     def __init__(
@@ -110,6 +111,7 @@ class Intake:
         cut: Cut | None,
         order_by: str | None = None,
         retried: Retried | None = None,
+        prove_owned: Callable[[], None] = lambda: None,
     ) -> None:
         self.order_by = order_by
         self._feed = feed
@@ -120,6 +122,7 @@ class Intake:
         self._cut = cut
         self._retried = retried
         self._retrying = False
+        self._prove_owned = prove_owned
         self.was_cut = False
         self._forget()
         self._taken = 0
@@ -270,7 +273,11 @@ class Intake:
             below = self._limit_of(cursor.now)
             if below is not None and cursor.now.next_offset >= below:
                 return None
-            batch = self._feed.read(cursor.now, records_max=room, below=below)
+            try:
+                batch = self._feed.read(cursor.now, records_max=room, below=below)
+            except PositionInvalid:
+                self._prove_owned()
+                raise
             if len(batch):
                 return batch
             if batch.after == cursor.now:

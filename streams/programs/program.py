@@ -403,6 +403,7 @@ class ProgramRun:
             cut=self._cut() if self._first is None else None,
             order_by=order_by,
             retried=self._retried(feed, name, kind) if self._first is None else None,
+            prove_owned=self._prove_owned,
         )
         self._first = self._first or intake
         self._intakes[name, kind] = intake
@@ -411,6 +412,13 @@ class ProgramRun:
 
             intake.go_to(starting_positions(self.store, fresh, start, order_by=order_by))
         return intake
+
+    def _prove_owned(self) -> None:
+        """Raises Fenced where somebody else has taken over."""
+        with self.store.read() as tx:
+            owner = tx.agents.owner(self.build)
+        if owner is None or self._owner is None or owner.epoch != self._owner.epoch:
+            raise Fenced(f"{self.build} was taken over", hint="another worker runs it now")
 
     def _retried(self, feed: Feed, name: str, kind: Kind) -> Retried | None:
         """The first dead letter of this input that waits to be given again. A run that may be cut is cut after it."""

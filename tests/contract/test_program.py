@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
+import orjson
 import pytest
 
 from streams.decisions.retry import OnError
@@ -13,7 +14,7 @@ from streams.errors import Fenced, RowRejected, UsageError
 from streams.history.verify import verify
 from streams.log import AppendRequest, Entry
 from streams.model.dead_letter import DeadLetterState
-from streams.model.record import Kind
+from streams.model.record import Kind, Partition
 from streams.model.run import RunStatus
 from streams.model.table_version import VersionState
 from streams.programs import pending as pending_module
@@ -663,6 +664,24 @@ def test_an_older_run_is_fenced_by_a_newer_one(store: Store, ambient: Ambient) -
     with pytest.raises(Fenced):
         old.finish()
     assert column(rows_of(store, ambient)) == [0, 1, 2]
+
+
+def test_an_older_run_is_fenced_also_where_what_it_would_read_is_gone(store: Store, ambient: Ambient) -> None:
+    """A newer run has read it, and retention has taken it since: nobody has lost a record."""
+    spec = replace(SPEC, inputs=(("t", Kind.SOURCE),))
+    entries = tuple(Entry(orjson.dumps(row)) for row in numbers(0, 3))
+    store.log.append([AppendRequest("t", entries, ambient.now())])
+    old = ProgramRun(spec, store, ambient)
+    old.begin()
+    stream = Stream.of(old, ("t", Kind.SOURCE))
+
+    def read_all() -> None:
+        assert len(list(Topic("t").as_stream())) == 3
+
+    run_program(store, ambient, read_all, spec)
+    store.log.trim(Partition("t", 0), 3)
+    with pytest.raises(Fenced):
+        next(iter(stream))
 
 
 def test_a_table_of_a_run_that_has_ended_cannot_be_written(store: Store, ambient: Ambient) -> None:
