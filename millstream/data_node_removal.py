@@ -31,11 +31,14 @@ def remove_table(store: Store, storage_hash: str) -> int:
             if identifier.storage_hash == storage_hash:
                 tx.tables.show_as(view_name(identifier.identifier), None)
                 catalogue.forget(identifier=identifier.identifier)
-        for updater in catalogue.updaters(storage_hash):
+        updaters = catalogue.updaters(storage_hash)
+        for updater in updaters:
             build = tx.agents.live_build(updater.update_hash) or Build(updater.update_hash)
             tx.states.write(build, dict.fromkeys(tx.states.read(build)))
+            if tx.agents.owner(build) is not None:
+                tx.agents.forget_positions(build)
             catalogue.forget(updater=updater.update_hash)
-        _forget_ranges(tx, storage_hash)
+        _forget_ranges(tx, storage_hash, {updater.update_hash for updater in updaters})
         version = active_version(tx, storage_hash)
         rows = count_rows(tx, version) if version is not None else 0
         if tx.tables.table(storage_hash) is not None:
@@ -44,9 +47,11 @@ def remove_table(store: Store, storage_hash: str) -> int:
     return rows
 
 
-def _forget_ranges(tx: Transaction, table: str) -> None:
-    """Take the table out of what the ledger says its updaters wrote: made anew, its offsets begin at 0 again."""
+def _forget_ranges(tx: Transaction, table: str, updaters: set[str]) -> None:
+    """Take out of the ledger what its updaters wrote and read: made anew, all begins at offset 0 again."""
     for entry in list(tx.ledger.entries()):
         kept = tuple(each for each in entry.outputs if each.table != table)
-        if kept != entry.outputs and not entry.inputs:
+        if entry.build.agent in updaters:
+            tx.ledger.merge([entry.entry_id], replace(entry, inputs=(), outputs=kept))
+        elif kept != entry.outputs and not entry.inputs:
             tx.ledger.merge([entry.entry_id], replace(entry, outputs=kept))

@@ -77,6 +77,10 @@ class Agents(Protocol):
         """Begin a new ledger segment; returns its number."""
         ...
 
+    def forget_positions(self, build: Build) -> None:
+        """Begin a new ledger segment in which the build has read nothing yet."""
+        ...
+
     def restore(self, owner: Owner) -> None:
         """Write a build's row as it is given, as one store hands it to another."""
         ...

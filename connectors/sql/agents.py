@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, delete, select, update
 
 from connectors.sql.encode import names_of, names_text
 from connectors.sql.session import Session
@@ -44,6 +44,7 @@ _SEGMENT = update(BUILDS).where(_BUILD).values(segment=_B.segment + 1).returning
 
 _POSITIONS = select(*_POSITION_COLUMNS).where(key(_P.agent, _P.build))
 _SET = row_or_replace(POSITIONS)
+_FORGET_POSITIONS = delete(POSITIONS).where(key(_P.agent, _P.build))
 _CLAIM_POSITION = (
     whole_row(POSITIONS)
     .on_conflict_do_update(
@@ -154,6 +155,10 @@ class SqlAgents:
         if row is None:
             raise UsageError(f"build {build} is not registered", hint="call make_build first")
         return int(row[0])
+
+    def forget_positions(self, build: Build) -> None:
+        self.next_segment(build)
+        self._session.change(_FORGET_POSITIONS, _key(build))
 
     def restore(self, owner: Owner) -> None:
         self._session.change(

@@ -79,9 +79,12 @@ def must_stop(history: FailureHistory, policy: FailurePolicy) -> str | None:
     return None
 
 
+DOUBLINGS_MAX = 60  # no wait of a first try grows so far: a store that is away for long does not overflow a float
+
+
 def backoff_s(attempt: int, policy: FailurePolicy, *, chance: float) -> float:
     """Seconds to wait after a failed attempt (from 1), doubled each time, with up to half taken off by chance."""
-    whole = min(policy.backoff_first_s * 2.0 ** (attempt - 1), policy.backoff_max_s)
+    whole = min(policy.backoff_first_s * 2.0 ** min(attempt - 1, DOUBLINGS_MAX), policy.backoff_max_s)
     return whole * (1.0 - chance / 2.0)
 
 

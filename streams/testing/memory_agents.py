@@ -74,6 +74,10 @@ class MemoryAgents:
         owner = self._known(build)
         return self._save(replace(owner, segment=owner.segment + 1)).segment
 
+    def forget_positions(self, build: Build) -> None:
+        self.next_segment(build)
+        self._pages.change("positions", build).clear()
+
     def restore(self, owner: Owner) -> None:
         self._save(owner)
 

@@ -674,6 +674,7 @@ def test_an_older_run_is_fenced_also_where_what_it_would_read_is_gone(store: Sto
     old = ProgramRun(spec, store, ambient)
     old.begin()
     stream = Stream.of(old, ("t", Kind.SOURCE))
+    old.intake("t", Kind.SOURCE)
 
     def read_all() -> None:
         assert len(list(Topic("t").as_stream())) == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -35,6 +36,10 @@ def proxy(postgres_url: str) -> Iterator[TcpProxy]:
     assert port is not None
     with proxied(port) as running:
         yield running
+
+
+# A server dies with the thread that started it, and the one that writes a checkpoint ends with its agent.
+STARTER = ThreadPoolExecutor(1, thread_name_prefix="starter")
 
 
 @pytest.fixture
@@ -161,7 +166,7 @@ def test_a_restart_of_the_server_in_mid_checkpoint_costs_nothing(mode: str, post
             nonlocal restarts
             if restarts < 2:
                 restarts += 1
-                postgres_server.restart(mode)
+                STARTER.submit(postgres_server.restart, mode).result()
 
         crash_points.arm(each_third("checkpoint.rows", restart))
         consume(engine)

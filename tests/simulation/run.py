@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -80,7 +81,11 @@ def run_seed(seed: int, *, kind: str = "memory", traced: bool = False) -> Result
     with a_store(kind) as store, patch.object(wait, "SLICE_S", SLICE_S), capture_logs():
         world = World(seed, store, traced=traced)
         world.run()
-        return Result(seed, problems(world), world.scheduler.trace or [], world.scheduler.turns, len(world.acked))
+        try:
+            found = problems(world)
+        except Exception:  # noqa: BLE001 - what the store gives cannot be read: that is a finding
+            found = [f"the oracle cannot read the store\n{traceback.format_exc()}"]
+        return Result(seed, found, world.scheduler.trace or [], world.scheduler.turns, len(world.acked))
 
 
 @dataclass(slots=True)
