@@ -8,7 +8,7 @@ from millstream.data_node_facts import dependents_of
 from nodes.data_node.catalogue import Catalogue
 from nodes.data_node.publishing import view_name
 from streams.checkpoint.tables import active_version
-from streams.errors import UsageError
+from streams.errors import StoreUnavailable, UsageError
 from streams.model.position import Build
 from streams.store import Store, Transaction
 from streams.user.table_reading import count_rows
@@ -52,6 +52,9 @@ def _forget_ranges(tx: Transaction, table: str, updaters: set[str]) -> None:
     for entry in list(tx.ledger.entries()):
         kept = tuple(each for each in entry.outputs if each.table != table)
         if entry.build.agent in updaters:
-            tx.ledger.merge([entry.entry_id], replace(entry, inputs=(), outputs=kept))
-        elif kept != entry.outputs and not entry.inputs:
-            tx.ledger.merge([entry.entry_id], replace(entry, outputs=kept))
+            replaced = tx.ledger.merge([entry], replace(entry, inputs=(), outputs=kept))
+        else:
+            changes = kept != entry.outputs and not entry.inputs
+            replaced = not changes or tx.ledger.merge([entry], replace(entry, outputs=kept))
+        if not replaced:
+            raise StoreUnavailable("the ledger was tidied meanwhile", hint="run the command again")

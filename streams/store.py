@@ -282,8 +282,9 @@ class Ledger(Protocol):
         """Agents that have written the table."""
         ...
 
-    def merge(self, entry_ids: Sequence[int], merged: LedgerEntry) -> None:
-        """Replace entries by one that covers them."""
+    def merge(self, entries: Sequence[LedgerEntry], merged: LedgerEntry) -> bool:
+        """Replace entries of one build, all that lie between the first and the last, by one that takes the place of
+        the last. False, with nothing changed, where they are no longer as they were read."""
         ...
 
 

@@ -26,6 +26,12 @@ _APPEND_RANGE = whole_row(LEDGER_RANGES)
 _PAGE = select(*_COLUMNS).where(_L.entry_id > bindparam("after")).order_by(_L.entry_id).limit(bindparam("rows_max"))
 _PAGE_OF_BUILD = _PAGE.where(key(_L.agent, _L.build))
 _ENTRY = select(*_COLUMNS).where(key(_L.entry_id))
+_LOCK = (
+    select(*_COLUMNS)
+    .where(key(_L.agent, _L.build), _L.entry_id.between(bindparam("first"), bindparam("last")))
+    .order_by(_L.entry_id)
+    .with_for_update()
+)
 _WRITING = (
     select(_R.entry_id)
     .where(
@@ -78,14 +84,19 @@ class SqlLedger:
     def writers(self, table: str) -> list[str]:
         return sorted(row[0] for row in self._session.rows(_WRITERS, {"k_table_name": table}))
 
-    def merge(self, entry_ids: Sequence[int], merged: LedgerEntry) -> None:
+    def merge(self, entries: Sequence[LedgerEntry], merged: LedgerEntry) -> bool:
         """The merged entry takes the last of the ids, so that it stays in order."""
-        where: list[dict[str, object]] = [{"k_entry_id": entry_id} for entry_id in entry_ids]
+        build, entry_id = entries[0].build, entries[-1].entry_id
+        of_build: dict[str, object] = {"k_agent": build.agent, "k_build": build.number}
+        found = self._session.rows(_LOCK, {**of_build, "first": entries[0].entry_id, "last": entry_id})
+        if [_entry(row) for row in found] != list(entries):
+            return False
+        where: list[dict[str, object]] = [{"k_entry_id": each.entry_id} for each in entries]
         self._session.change_many(_DELETE_RANGES, where)
         self._session.change_many(_DELETE, where)
-        entry_id = max(entry_ids)
         self._session.change(_REPLACE, {"entry_id": entry_id, **_entry_row(merged)})
         self._append_ranges(entry_id, merged)
+        return True
 
     def _append_ranges(self, entry_id: int, entry: LedgerEntry) -> None:
         self._session.change_many(

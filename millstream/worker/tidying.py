@@ -142,7 +142,7 @@ def _merge_ledger(store: Store, ambient: Ambient) -> Iterator[None]:
         while found := _merges(store, build, before):
             for each in found:
                 with store.write() as tx:
-                    tx.ledger.merge(each.entry_ids, each.merged)
+                    tx.ledger.merge(each.entries, each.merged)
                 yield
 
 

@@ -45,9 +45,10 @@ class News(Mapping[str, "pd.DataFrame"]):
         feed = Feed(store, build)
         for table in dict.fromkeys(self._tables.values()):
             partitions = partitions_of(store, [(table, Kind.TABLE)])
+            starts = feed.starts([partition for partition in partitions if partition not in stored])
             self._intakes[table] = Intake(
                 feed,
-                [stored.get(partition) or feed.start(partition) for partition in partitions],
+                [stored.get(partition) or starts[partition] for partition in partitions],
                 limit_of=window.limit,
                 hand=Hand(),
                 place=Place(str(build), checkpoint_number=0, at=place.ambient.now()),

@@ -125,7 +125,7 @@ class Agent:
         self._build = rebuild.build if rebuild is not None else Build(spec.name)
         self._owner: Owner | None = None
         self._positions: dict[Partition, Position] = {}
-        self._feed = self._make_feed()
+        self._feed = self._make_feed(self._build)
         self._ids: dict[Partition, RecordIds] = {}
         self._history = FailureHistory()
         self._trouble = 0
@@ -241,13 +241,14 @@ class Agent:
             self._reread()
             return
         partitions = sorted(self._partitions())
-        starts = {partition: self._feed.start(partition) for partition in partitions}
+        starts = self._feed.starts_in_topics(partitions)
         writes = (self.spec.output,) if self.spec.output else ()
         with self._store.write() as tx:
             build = self._build
             if self._rebuild is None:
                 build = tx.agents.live_build(self.spec.name) or build
                 tx.agents.make_build(build, live=True, writes=writes)
+            starts |= self._make_feed(build).starts_in_tables(tx, partitions)
             if self.spec.whole:
                 owner: Owner | None = tx.agents.claim(build)
                 stored = {position.partition: position for position in tx.agents.positions(build)}
@@ -259,15 +260,15 @@ class Agent:
                 raise StoreUnavailable(f"{build} was replaced by a rewind as it was claimed", hint="it is tried again")
             crash_points.reach("start.claiming")
         self._build, self._owner = build, owner
-        self._feed = self._make_feed()
+        self._feed = self._make_feed(build)
         self._positions = {position.partition: position for position in claimed}
         crash_points.reach("start.claimed")
 
-    def _make_feed(self) -> Feed:
+    def _make_feed(self, build: Build) -> Feed:
         spec, sources = self.spec, self.spec.sources
         if self._rebuild is not None:  # what the live build has read must not be missing from what replaces it
             sources = {name: replace(said, on_gap=OnGap.STOP) for name, said in sources.items()}
-        return Feed(self._store, self._build, on_new_version=spec.on_new_version, sources=sources)
+        return Feed(self._store, build, on_new_version=spec.on_new_version, sources=sources)
 
     def _reread(self) -> None:
         """Go on from what is stored. Raises Fenced where somebody else has taken over meanwhile."""
@@ -292,16 +293,19 @@ class Agent:
         self._flight.land()
         for partition in set(self._positions) - wanted:
             del self._positions[partition]
-        fresh = [self._feed.start(partition) for partition in sorted(wanted - set(self._positions))]
+        fresh = sorted(wanted - set(self._positions))
         if not fresh:
             return
         if self.spec.whole:
+            starts = self._feed.starts(fresh)
             with self._store.read() as tx:
                 stored = {position.partition: position for position in tx.agents.positions(self._build)}
-            self._positions.update({start.partition: stored.get(start.partition, start) for start in fresh})
+            self._positions.update({each: stored.get(each, starts[each]) for each in fresh})
             return
+        starts = self._feed.starts_in_topics(fresh)
         with self._store.write() as tx:
-            claimed = [tx.agents.claim_position(self._build, start) for start in fresh]
+            starts |= self._feed.starts_in_tables(tx, fresh)
+            claimed = [tx.agents.claim_position(self._build, starts[each]) for each in fresh]
         self._positions.update({position.partition: position for position in claimed})
 
     # One batch

@@ -154,19 +154,36 @@ class Feed:
         self._skip_new = on_new_version == "skip"
         self._checked: set[Partition] = set()  # topics that are those that the positions were made in
 
-    def start(self, partition: Partition) -> Position:
-        """Where a build begins that has never read the partition: at the first record that is kept."""
-        if partition.kind is Kind.SOURCE:
-            info = self._store.log.ensure_topic(partition.topic, partitions=partition.index + 1)
-            first = info.first_offsets[partition.index]
-            return Position(partition, first, epoch=0, topic_id=info.topic_id)
+    def starts(self, partitions: Sequence[Partition]) -> dict[Partition, Position]:
+        """Where a build begins that has never read these: at the first record that is kept, of a table all in one
+        version."""
         with self._store.read() as tx:
-            table = tx.tables.table(partition.topic)
-            if table is None or table.active_version is None:
-                return Position(partition, 0, epoch=0, topic_id=table.table_id if table else "")
-            start = Position(partition, 0, epoch=0, version=table.active_version, topic_id=table.table_id)
-            siblings = [p for p in tx.agents.positions(self._build) if _is_sibling(p.partition, partition)]
-            return self._start_beside(tx, start, siblings) if siblings else start
+            starts = {each: self._start_of_table(tx, each) for each in partitions if each.kind is Kind.TABLE}
+        return {**starts, **self.starts_in_topics(partitions)}
+
+    def starts_in_topics(self, partitions: Sequence[Partition]) -> dict[Partition, Position]:
+        """The same of those that are of a topic."""
+        return {each: self._start_of_topic(each) for each in partitions if each.kind is Kind.SOURCE}
+
+    def starts_in_tables(self, tx: Transaction, partitions: Sequence[Partition]) -> dict[Partition, Position]:
+        """The same of those that are of a table, decided in the transaction that claims them: until it ends no version
+        is swapped in, so that workers which begin to read a table side by side begin in one version of it."""
+        tables = [each for each in partitions if each.kind is Kind.TABLE]
+        for name in sorted({each.topic for each in tables}):
+            tx.tables.lock_table(name)
+        return {each: self._start_of_table(tx, each) for each in tables}
+
+    def _start_of_topic(self, partition: Partition) -> Position:
+        info = self._store.log.ensure_topic(partition.topic, partitions=partition.index + 1)
+        return Position(partition, info.first_offsets[partition.index], epoch=0, topic_id=info.topic_id)
+
+    def _start_of_table(self, tx: Transaction, partition: Partition) -> Position:
+        table = tx.tables.table(partition.topic)
+        if table is None or table.active_version is None:
+            return Position(partition, 0, epoch=0, topic_id=table.table_id if table else "")
+        start = Position(partition, 0, epoch=0, version=table.active_version, topic_id=table.table_id)
+        siblings = [p for p in tx.agents.positions(self._build) if _is_sibling(p.partition, partition)]
+        return self._start_beside(tx, start, siblings) if siblings else start
 
     def _start_beside(self, tx: Transaction, start: Position, siblings: Sequence[Position]) -> Position:
         """Where a partition begins whose siblings are read already: at the version that the last of them stands in,

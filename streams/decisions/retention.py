@@ -55,9 +55,9 @@ def trim_below(partition: Partition, *, readers: Mapping[str, Sequence[Position]
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """Entries, by id, and the one that says the same in their place."""
+    """Entries, and the one that says the same in their place."""
 
-    entry_ids: tuple[int, ...]
+    entries: tuple[LedgerEntry, ...]
     merged: LedgerEntry
 
 
@@ -68,13 +68,13 @@ def merges(entries: Iterable[LedgerEntry], *, before: datetime, entries_max: int
     for entry in entries:
         if entry.committed_at >= before:
             break
-        if group is None or len(group.entry_ids) >= entries_max or not group.takes(entry):
-            if group is not None and len(group.entry_ids) > 1:
+        if group is None or len(group.entries) >= entries_max or not group.takes(entry):
+            if group is not None and len(group.entries) > 1:
                 yield group.merge()
             group = _Group(entry) if _mergeable(entry) else None
         else:
             group.add(entry)
-    if group is not None and len(group.entry_ids) > 1:
+    if group is not None and len(group.entries) > 1:
         yield group.merge()
 
 
@@ -87,7 +87,7 @@ class _Group:
     """Entries that are becoming one."""
 
     last: LedgerEntry
-    entry_ids: list[int] = field(default_factory=list)
+    entries: list[LedgerEntry] = field(default_factory=list)
     inputs: dict[tuple[Partition, int], InputRange] = field(default_factory=dict)
     outputs: dict[tuple[str, int, int], OutputRange] = field(default_factory=dict)
     superseded: int = 0
@@ -117,7 +117,7 @@ class _Group:
 
     def add(self, entry: LedgerEntry) -> None:
         self.last = entry
-        self.entry_ids.append(entry.entry_id)
+        self.entries.append(entry)
         self.superseded += entry.superseded
         self.dead_letters += entry.dead_letters
         self.late += entry.late
@@ -141,7 +141,7 @@ class _Group:
             dead_letters=self.dead_letters,
             late=self.late,
         )
-        return Merge(tuple(self.entry_ids), merged)
+        return Merge(tuple(self.entries), merged)
 
 
 def _joined_input(before: InputRange, after: InputRange) -> InputRange:

@@ -180,7 +180,7 @@ class Rewind:
         if isinstance(self._spec, ProgramSpec):
             self._check_program(self._spec, live, positions)
         feed = Feed(self._store, live)
-        self._check_starts([feed.start(position.partition) for position in positions])
+        self._check_starts(list(feed.starts([position.partition for position in positions]).values()))
         return outputs, live
 
     def _check_program(self, spec: ProgramSpec, live: Build, positions: Sequence[Position]) -> None:
@@ -255,9 +255,10 @@ class Rewind:
         Old records may be trimmed as long as nobody stands at them, so the places that are claimed are what is checked.
         """
         feed = Feed(self._store, build)
+        found = feed.starts([position.partition for position in positions])
         starts = []
         for position in positions:
-            start = feed.start(position.partition)
+            start = found[position.partition]
             if position.partition.kind is Kind.TABLE:
                 start = replace(start, version=position.version, next_offset=0)
             starts.append(start)

@@ -435,7 +435,7 @@ class ProgramRun:
         mine = [p for p in stored if (p.topic, p.kind) == (name, kind)]
         count = max([len(pin.ends), 1, *(p.index + 1 for p in mine)])
         partitions = [Partition(name, index, kind) for index in range(count)]
-        fresh = [feed.start(partition) for partition in partitions if partition not in stored]
+        fresh = list(feed.starts([partition for partition in partitions if partition not in stored]).values())
         known = [stored[partition] for partition in partitions if partition in stored]
         unread = self.rebuild.unread(known) if self.rebuild is not None else []
         return [*known, *fresh], [*unread, *fresh]

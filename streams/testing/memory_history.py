@@ -48,12 +48,15 @@ class MemoryLedger:
             }
         )
 
-    def merge(self, entry_ids: Sequence[int], merged: LedgerEntry) -> None:
+    def merge(self, entries: Sequence[LedgerEntry], merged: LedgerEntry) -> bool:
+        first, last = entries[0].entry_id, entries[-1].entry_id
+        if [each for each in self.entries(entries[0].build) if first <= each.entry_id <= last] != list(entries):
+            return False
         page = self._pages.change("ledger")
-        for entry_id in entry_ids:
-            page.pop(entry_id, None)
-        last = max(entry_ids)
+        for entry in entries:
+            del page[entry.entry_id]
         page[last] = replace(merged, entry_id=last)
+        return True
 
 
 class MemoryDeadLetters:

@@ -39,6 +39,12 @@ def entry(build: Build = BUILD, first: int = 0, *, table: str = "out") -> Ledger
     )
 
 
+def joined(entries: list[LedgerEntry]) -> LedgerEntry:
+    first, last = entries[0].inputs[0], entries[-1].inputs[0]
+    ranges = (replace(first, next_offset=last.next_offset),)
+    return replace(entries[-1], cause=Cause.MERGED, inputs=ranges)
+
+
 def letter(letter_id: str, *, build: Build = BUILD) -> DeadLetter:
     return DeadLetter(
         letter_id=letter_id,
@@ -94,14 +100,33 @@ def test_the_ledger_says_who_wrote_a_row(store: Store) -> None:
 
 def test_merged_entries_stand_in_the_place_of_the_old(store: Store) -> None:
     with store.write() as tx:
-        ids = [tx.ledger.append(entry(BUILD, n * 10)) for n in range(4)]
+        for first in (0, 10, 20, 30):
+            tx.ledger.append(entry(BUILD, first))
+            tx.ledger.append(entry(OTHER, first))
         ranges = (InputRange(SOURCE, 0, 0, 20, 18, duplicates=2),)
-        tx.ledger.merge(ids[:2], replace(entry(), cause=Cause.MERGED, inputs=ranges))
+        old = list(tx.ledger.entries(BUILD))
+        assert tx.ledger.merge(old[:2], replace(entry(), cause=Cause.MERGED, inputs=ranges))
     with store.read() as tx:
         kept = list(tx.ledger.entries(BUILD))
     assert [each.inputs[0].first_offset for each in kept] == [0, 20, 30]
     assert kept[0].cause is Cause.MERGED
     assert kept[0].inputs == ranges
+    assert kept[0].entry_id == old[1].entry_id
+
+
+def test_entries_that_changed_since_they_were_read_are_not_merged(store: Store) -> None:
+    """Two processes may tidy at once: what the slower one read is covered already, or reaches further by now."""
+    with store.write() as tx:
+        for first in (0, 10, 20, 30):
+            tx.ledger.append(entry(BUILD, first))
+        read = list(tx.ledger.entries(BUILD))
+        assert tx.ledger.merge(read[:3], joined(read[:3]))
+    for late in (read[:2], read[:3], read[1:3], read[2:]):
+        with store.write() as tx:
+            assert not tx.ledger.merge(late, joined(late))
+    with store.read() as tx:
+        kept = list(tx.ledger.entries(BUILD))
+    assert [(each.inputs[0].first_offset, each.inputs[0].next_offset) for each in kept] == [(0, 30), (30, 40)]
 
 
 def test_a_dead_letter_comes_back_as_it_was(store: Store) -> None:

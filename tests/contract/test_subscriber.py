@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from threading import Thread
 
 import pytest
 
@@ -24,6 +25,7 @@ from streams.store import Store
 from streams.testing.manual_ambient import ManualAmbient
 from streams.user.access import RunAccess
 from streams.user.table import Table
+from tests.contract.conftest import Opener
 from tests.contract.engine import Engine, reader, sink
 from tests.contract.making import Agent, write
 
@@ -34,10 +36,10 @@ def at(index: int) -> Partition:
     return Partition("out", index, Kind.TABLE)
 
 
-def claim(store: Store, start: Position) -> Position:
+def claim(store: Store, feed: Feed, partition: Partition) -> Position:
     with store.write() as tx:
         tx.agents.make_build(READER, live=True, writes=())
-        return tx.agents.claim_position(READER, start)
+        return tx.agents.claim_position(READER, feed.starts_in_tables(tx, [partition])[partition])
 
 
 def move(store: Store, old: Position, new: Position) -> Position:
@@ -68,11 +70,11 @@ def test_nothing_of_a_version_is_read_while_a_partition_of_the_old_has_not_been_
     store: Store, ambient: ManualAmbient, agent: Agent
 ) -> None:
     feed = Feed(store, READER)
-    first = claim(store, feed.start(at(0)))
+    first = claim(store, feed, at(0))
     swap(agent, store, ambient)
     first = move(store, first, feed.read(first, records_max=10).after)
     assert feed.read(first, records_max=10).after == first
-    second = claim(store, feed.start(at(1)))
+    second = claim(store, feed, at(1))
     assert (second.version, second.next_offset) == (1, 0)
     assert len(feed.read(second, records_max=10)) == 1
     move(store, second, feed.read(second, records_max=10).after)
@@ -83,11 +85,11 @@ def test_a_partition_claimed_before_the_table_existed_waits_for_the_first_versio
     store: Store, ambient: ManualAmbient
 ) -> None:
     feed = Feed(store, READER)
-    claim(store, feed.start(at(0)))
+    claim(store, feed, at(0))
     agent = Agent(store, ambient)
     agent.land(write("out", [{"v": "a"}], partition=0), write("out", [{"v": "b"}], partition=1))
     swap(agent, store, ambient)
-    second = claim(store, feed.start(at(1)))
+    second = claim(store, feed, at(1))
     assert feed.read(second, records_max=10).after.version == 1
 
 
@@ -95,19 +97,42 @@ def test_what_the_engine_rebuilt_is_passed_over_by_who_had_read_the_old(
     store: Store, ambient: ManualAmbient, agent: Agent
 ) -> None:
     feed = Feed(store, READER)
-    first = claim(store, feed.start(at(0)))
-    second = claim(store, feed.start(at(1)))
+    first = claim(store, feed, at(0))
+    second = claim(store, feed, at(1))
     first = move(store, first, feed.read(first, records_max=10).after)
     move(store, second, feed.read(second, records_max=10).after)
     swap(agent, store, ambient, engine_made=True, rows=3)
     assert feed.read(first, records_max=10).after == replace(first, version=2, next_offset=3)
 
 
+def test_workers_that_begin_while_a_version_is_swapped_begin_in_one_version(
+    store: Store, open_again: Opener, ambient: ManualAmbient, agent: Agent
+) -> None:
+    """Else the rows of the old one that one of them would have read are read by nobody."""
+    claimed: list[Position] = []
+    other = open_again()
+
+    def swap_and_claim() -> None:
+        swap(Agent(other, ambient), other, ambient)
+        claimed.append(claim(other, Feed(other, READER), at(1)))
+
+    with store.write() as tx:
+        tx.agents.make_build(READER, live=True, writes=())
+    racing = Thread(target=swap_and_claim)
+    with store.write() as tx:
+        start = Feed(store, READER).starts_in_tables(tx, [at(0)])[at(0)]
+        racing.start()
+        racing.join(0.5)
+        claimed.append(tx.agents.claim_position(READER, start))
+    racing.join()
+    assert [position.version for position in claimed] == [1, 1]
+
+
 def test_who_begins_after_a_rebuild_reads_all_of_it(store: Store, ambient: ManualAmbient, agent: Agent) -> None:
     swap(agent, store, ambient, engine_made=True, rows=3)
     feed = Feed(store, READER)
     for index in range(2):
-        start = claim(store, feed.start(at(index)))
+        start = claim(store, feed, at(index))
         assert (start.version, start.next_offset) == (2, 0)
 
 

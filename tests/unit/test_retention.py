@@ -82,7 +82,7 @@ def entry(number: int, consumed: tuple[int, int], made: tuple[int, int], *, days
 def test_entries_that_chain_become_one_that_says_the_same() -> None:
     entries = [entry(n, (10 * n, 10 * n + 10), (5 * n, 5 * n + 5)) for n in range(4)]
     (found,) = merges(entries, before=NOW)
-    assert found.entry_ids == (0, 1, 2, 3)
+    assert [each.entry_id for each in found.entries] == [0, 1, 2, 3]
     assert found.merged.cause is Cause.MERGED
     assert found.merged.inputs == (InputRange(LEADS, 0, 0, 40, records=40),)
     assert found.merged.outputs == (OutputRange("t", 1, 0, 0, 20, inserted=20),)
@@ -111,9 +111,9 @@ def test_merging_keeps_every_sum_and_every_covered_offset(steps: list[tuple[int,
         entries.append(entry(number, (read, read + records), (written, written + rows)))
         read, written = read + records, written + rows
     found = list(merges(entries, before=NOW, entries_max=most))
-    gone = {number for each in found for number in each.entry_ids}
+    gone = {entry.entry_id for each in found for entry in each.entries}
     after = [each for each in entries if each.entry_id not in gone] + [each.merged for each in found]
-    assert all(1 < len(each.entry_ids) <= most for each in found)
+    assert all(1 < len(each.entries) <= most for each in found)
     assert covered(after) == covered(entries)
     assert sum(each.outputs[0].inserted for each in after) == sum(each.outputs[0].inserted for each in entries)
     assert sum(each.inputs[0].records for each in after) == sum(each.inputs[0].records for each in entries)
