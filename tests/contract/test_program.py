@@ -826,3 +826,28 @@ def test_a_retried_dead_letter_that_fails_again_waits_for_a_person(store: Store,
     assert column(rows_of(store, ambient)) == [0, 2, 3]
     with store.read() as tx:
         assert tx.dead_letters.get(letter_id).state is DeadLetterState.OPEN  # type: ignore[union-attr]
+
+
+def test_a_record_that_was_set_aside_and_handed_back_meanwhile_is_not_set_aside_twice(
+    store: Store, ambient: Ambient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever books a failure may be stopped in the middle of it, while another books it and a person answers."""
+    begin, spec = ProgramRun.begin, cut_at(4)
+    letters: list[str] = []
+
+    def begin_late(run: ProgramRun) -> None:
+        if run.spec.records_max == 1 and not letters:
+            letters.append("")
+            with store.read() as tx:
+                place = read_budget(tx, run.build).place
+            book_failure(store, ambient, spec, FailedRun(1, place, "ValueError", "bad 1"))
+            letters[0] = retried_letter(store)
+        begin(run)
+
+    monkeypatch.setattr(ProgramRun, "begin", begin_late)
+    write_rows(store, ambient, "in", numbers(0, 4))
+    run_until_quiet(store, ambient, spec, fails_at(1))
+    assert column(rows_of(store, ambient)) == [0, 2, 3]
+    with store.read() as tx:
+        (letter,) = tx.dead_letters.all()
+    assert (letter.letter_id, letter.state) == (letters[0], DeadLetterState.OPEN)
