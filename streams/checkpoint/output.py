@@ -67,7 +67,7 @@ class RowSource(Protocol):
 class Write:
     """Rows for one table, with as many record ids. `version` None means the one that is active at the commit.
 
-    Appended rows go to `partition`; upserted rows to the partition that the hash of their key names.
+    Appended rows go to `partition`; those of a table with a key to the partition that the hash of their key names.
     """
 
     table: str
@@ -133,7 +133,7 @@ class Outcome:
 
 
 def partition_of(key: tuple[object, ...], partitions: int) -> int:
-    """The partition of an upserted row: the same for equal keys, also when a key column has widened since."""
+    """The partition of a row with a key: the same for equal keys, also when a key column has widened since."""
     return zlib.crc32(repr(tuple(map(key_form, key))).encode()) % partitions if partitions > 1 else 0
 
 
@@ -159,7 +159,7 @@ def prepare(store: Store, effects: Sequence[Effect], *, build: Build, ambient: A
                 version = _existing(tx, effect.table, effect.version)
             _check_open(version, effect)
         if isinstance(effect, Write):
-            partitions = effect.partition + 1 if not effect.upsert else 1
+            partitions = 1 if _unique_on(effect, table) else effect.partition + 1
             version = widen_for(store, version, effect.rows.schema, partitions=partitions)
             _check_open(version, effect)
         if isinstance(effect, Activation):
@@ -182,7 +182,7 @@ class _Standing:
         """Whether nothing has to be made or changed for these rows: nearly always, after a table's first ones."""
         return (
             merged_options(self.table, write.options) == self.table.options
-            and (write.upsert or len(self.keys) > write.partition)
+            and (bool(_unique_on(write, self.table)) or len(self.keys) > write.partition)
             and self.info.schema.join(write.rows.schema) == self.info.schema
         )
 
@@ -303,24 +303,40 @@ class _Application:
         if effect.upsert:
             self._upsert(effect, version)
             return
-        key = SequencerKey(version.table, version.version, effect.partition)
         written = 0
         sources = [field.source for field in version.schema.fields]
         unique_on = _unique_on(effect, self._plan.tables[effect.table])
-        keys = [sources.index(source) for source in unique_on if source in sources]
+        places = [sources.index(source) for source in unique_on if source in sources]
+        partitions = self._plan.partitions.get((version.table, version.version), 1)
         for encoded in effect.rows.encoded(version.schema):
-            rows = _with_plain_keys(encoded, version, keys)
-            self._tx.rows.append(
-                version,
-                key.partition,
-                first_offset=self._sequencers[key].end_offset,
-                at=self._at,
-                record_ids=effect.record_ids[written : written + len(rows)],
-                rows=rows,
-            )
+            rows = _with_plain_keys(encoded, version, places)
+            record_ids = effect.record_ids[written : written + len(rows)]
             written += len(rows)
-            self._gave(key, offsets=len(rows), inserted=len(rows))
-            self._saw_times(effect, version, key, rows)
+            if not unique_on or partitions == 1:
+                self._append(effect, version, effect.partition, record_ids, rows)
+                continue
+            homes = _homes(rows, places, partitions)
+            for home in sorted(set(homes)):
+                mine = [index for index, each in enumerate(homes) if each == home]
+                self._append(
+                    effect, version, home, [record_ids[index] for index in mine], [rows[index] for index in mine]
+                )
+
+    def _append(
+        self,
+        effect: Write,
+        version: VersionInfo,
+        partition: int,
+        record_ids: Sequence[str | None],
+        rows: Sequence[tuple[object, ...]],
+    ) -> None:
+        key = SequencerKey(version.table, version.version, partition)
+        first_offset = self._sequencers[key].end_offset
+        self._tx.rows.append(
+            version, partition, first_offset=first_offset, at=self._at, record_ids=record_ids, rows=rows
+        )
+        self._gave(key, offsets=len(rows), inserted=len(rows))
+        self._saw_times(effect, version, key, rows)
 
     def _upsert(self, effect: Write, version: VersionInfo) -> None:
         """One row a key, by partition, in stretches of rows that give the same columns."""
@@ -462,7 +478,7 @@ def _key_places(effect: Write, table: TableInfo, version: VersionInfo) -> list[i
 
 
 def _homes(rows: Sequence[tuple[object, ...]], places: Sequence[int], partitions: int) -> list[int]:
-    """The partition of each upserted row."""
+    """The partition of each row with a key."""
     return [partition_of(tuple(row[place] for place in places), partitions) for row in rows]
 
 

@@ -15,6 +15,7 @@ from streams.checkpoint.checkpoint import Checkpoint, commit
 from streams.checkpoint.output import Activation, Effect, Stale, Truncation, apply_effects, partition_of, prepare
 from streams.checkpoint.tables import begin_version, ensure_table, widen_for
 from streams.errors import Fenced, RowRejected, UsageError
+from streams.history.verify import verify
 from streams.model.dead_letter import DeadLetterState
 from streams.model.ledger import InputRange, OutputRange
 from streams.model.position import Build, Move, Position
@@ -471,6 +472,26 @@ def test_upserted_rows_are_spread_over_partitions_by_key(store: Store, ambient: 
     assert sum(map(len, found)) == 30
     assert all(record["v"] == "new" for part in found for record in part)
     assert sum(1 for part in found if part) > 1
+
+
+def test_an_appended_row_of_a_keyed_table_stands_where_its_upserts_come_to(
+    store: Store, ambient: ManualAmbient
+) -> None:
+    """Else a row would change its partition, and a reader of both might see the new before the old."""
+    options = TableOptions(partitions=3)
+    agent = Agent(store, ambient)
+    appended = write("out", [{"k": n} for n in range(20)], unique_on=("k",), partition=2, options=options)
+    agent.land(replace(appended, upsert=False))
+    before = [stored(store, "out", partition=index) for index in range(3)]
+    assert all(len(part.offsets) > 1 for part in before)
+    named = [pair for part in before for pair in zip(part.record_ids, records_of(part), strict=True)]
+    assert dict(named) == {f"out-{n}": {"k": n} for n in range(20)}
+    agent.land(write("out", [{"k": n, "v": n} for n in range(20)], unique_on=("k",), options=options))
+    for index, part in enumerate(before):
+        after = stored(store, "out", partition=index)
+        assert [record["k"] for record in records_of(after)] == [record["k"] for record in records_of(part)]
+        assert sequencer(store, "out", partition=index).rows == len(part.offsets)
+    assert verify(store).faults == []
 
 
 def test_an_input_that_grows_gives_an_appended_table_more_partitions(store: Store, ambient: ManualAmbient) -> None:
