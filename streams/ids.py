@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from datetime import datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from streams.decisions.watermark import time_us
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32, as the ULID specification has it
 _PAIRS = tuple(a + b for a in _ALPHABET for b in _ALPHABET)
@@ -16,6 +22,8 @@ _UNSPREAD = pow(_SPREAD, -1, 1 << _RANDOM_BITS)
 _VALUES = {letter: value for value, letter in enumerate(_ALPHABET)}
 _ORDINAL_BITS = 20
 _STRETCH_BITS = 12  # more room for the ordinals of a stretch: 32 bits in all
+_LIMB_BITS = 20  # of an id, so that a limb times a count below 2**32 fits 64 bits
+_LIMB_MASK = (1 << _LIMB_BITS) - 1
 _TIME_LETTERS = 10
 _ID_LETTERS = 26
 NAME_BYTES_MAX = 63
@@ -60,14 +68,8 @@ class RecordIds:
     def many(self, at: datetime, offset: int, first: int, count: int) -> list[str]:
         """The ids of `count` rows of one record, from ordinal `first` on: the same as `make` gives them."""
         self._look_at(at)
-        prefix, pairs = self._prefix, _PAIRS
         start = self._base + ((offset << _ORDINAL_BITS) + first) * _SPREAD
-        return [
-            f"{prefix}{pairs[rest >> 70 & 1023]}{pairs[rest >> 60 & 1023]}{pairs[rest >> 50 & 1023]}"
-            f"{pairs[rest >> 40 & 1023]}{pairs[rest >> 30 & 1023]}{pairs[rest >> 20 & 1023]}"
-            f"{pairs[rest >> 10 & 1023]}{pairs[rest & 1023]}"
-            for rest in range(start, start + count * _SPREAD, _SPREAD)
-        ]
+        return _letters(self._prefix, start, count)
 
     def of_stretch(self, at: datetime, first_offset: int, count: int) -> list[str]:
         """Ids of `count` rows, below 2**32, that were made from a whole stretch of records, taken from `at` on.
@@ -93,6 +95,32 @@ class RecordIds:
                 return None
             rest = rest << 5 | _VALUES[letter]
         return ((rest - self._base) * _UNSPREAD & _MASK) >> _ORDINAL_BITS
+
+
+@lru_cache(maxsize=1)
+def _letter_pairs() -> NDArray[np.uint16]:
+    """`_PAIRS`, two ASCII letters in each number."""
+    import numpy as np
+
+    return np.frombuffer("".join(_PAIRS).encode(), dtype=np.uint16)
+
+
+def _letters(prefix: str, start: int, count: int) -> list[str]:
+    """Ids whose last 80 bits are `start`, `start + _SPREAD`, …: all at once in numpy, by limbs of 20 bits."""
+    import numpy as np
+
+    pairs, steps = _letter_pairs(), np.arange(count, dtype=np.uint64)
+    letters = np.empty((count, _ID_LETTERS // 2), dtype=np.uint16)
+    letters[:, : _TIME_LETTERS // 2] = np.frombuffer(prefix.encode(), dtype=np.uint16)
+    limb = np.zeros(count, dtype=np.uint64)
+    for place in range(_RANDOM_BITS // _LIMB_BITS):
+        low = _LIMB_BITS * place
+        limb = steps * np.uint64(_SPREAD >> low & _LIMB_MASK) + np.uint64(start >> low & _LIMB_MASK) + limb
+        letters[:, -1 - 2 * place] = pairs[limb & np.uint64(1023)]
+        letters[:, -2 - 2 * place] = pairs[limb >> np.uint64(10) & np.uint64(1023)]
+        limb >>= np.uint64(_LIMB_BITS)  # what is carried into the next
+    text = letters.tobytes().decode("ascii")
+    return [text[first : first + _ID_LETTERS] for first in range(0, len(text), _ID_LETTERS)]
 
 
 def _time_part(at: datetime) -> str:
