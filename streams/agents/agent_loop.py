@@ -132,7 +132,7 @@ class Agent:
         self._looked_at_s = ambient.monotonic()
         self._runs = RunBook(spec.name, worker, ambient)
         flies = not spec.whole and not spec.dedup and rebuild is None
-        self._flight = Flight(beside_of(store) if flies else None, landed=self._count_rows)
+        self._flight = Flight(beside_of(store) if flies else None, landed=self._landed)
 
     @property
     def run_id(self) -> str:
@@ -239,6 +239,7 @@ class Agent:
         if recovering:
             self._flight.abandon()
             self._reread()
+            self._reread_run()
             return
         partitions = sorted(self._partitions())
         starts = self._feed.starts_in_topics(partitions)
@@ -284,6 +285,12 @@ class Agent:
             if not self.spec.whole and now.epoch != mine.epoch:
                 raise Fenced(f"{partition} of {self._build} was taken over", hint="another worker reads it now")
             self._positions[partition] = now
+
+    def _reread_run(self) -> None:
+        """A commit that was thought lost may have counted."""
+        if self._runs.running is not None:
+            with self._store.read() as tx:
+                self._runs.stored(tx.runs.get(self._runs.run_id))
 
     def _assign(self) -> None:
         """Let go of partitions that were taken from us, and own those that are new."""
@@ -426,10 +433,10 @@ class Agent:
         self._positions[batch.partition] = checkpoint.moves[0].new
         if self.spec.whole and self._owner is not None:
             self._owner = replace(self._owner, checkpoint_number=self._owner.checkpoint_number + 1)
-        self._count_rows(committed)
+        self._landed(committed)
 
-    def _count_rows(self, committed: Committed) -> None:
-        self._runs.wrote(committed.outcome.rows, committed.outcome.late)
+    def _landed(self, committed: Committed) -> None:
+        self._runs.stored(committed.run)
 
     def _checkpoint(self, batch: Batch, done: Processed, *, applied: bool = True) -> Checkpoint:
         owner = self._owner
@@ -439,7 +446,6 @@ class Agent:
         move = replace(move, old=replace(move.old, epoch=old.epoch), new=replace(move.new, epoch=old.epoch))
         letters = self._letters(batch, done.failures) if self.spec.policy.on_error is OnError.DEAD_LETTER else []
         letters += self._letters_of_dropped(batch, move)
-        self._runs.count(records=done.stop - done.start, dead_letters=len(letters))
         return Checkpoint(
             build=self._build,
             epoch=owner.epoch if self.spec.whole else old.epoch,
@@ -454,7 +460,7 @@ class Agent:
             dead_letters=tuple(letters),
             seen=batch.ids_between(move.old, move.new),
             effects=self._effects(batch, done),
-            run=self._runs.running,
+            run=self._runs.counted(records=done.stop - done.start, dead_letters=len(letters)),
         )
 
     def _effects(self, batch: Batch, done: Processed) -> tuple[Effect, ...]:

@@ -68,11 +68,12 @@ class Flight:
             return
         answer, self._answer = self._answer, None
         try:
-            answer()
+            committed = answer()
         except StoreBroken:
             raise
         except MillstreamError:
             return
+        self._landed(committed)
 
     def close(self) -> None:
         """The agent ends. Nothing may be in flight."""

@@ -11,7 +11,8 @@ RUN_IDLE_S = 5.0
 
 
 class RunBook:
-    """Keeps count of one run after another. Nothing is stored here: the checkpoint carries the run."""
+    """Keeps count of one run after another. Nothing is stored here: the checkpoint carries the run, and what is counted
+    is what was committed."""
 
     def __init__(self, node: str, worker: str, ambient: Ambient) -> None:
         self._node = node
@@ -31,17 +32,17 @@ class RunBook:
             self._began_s = self._last_s
             self.running = Run(ambient.new_id(), self._node, RunStatus.RUNNING, ambient.now(), self._worker)
 
-    def count(self, *, records: int, dead_letters: int) -> None:
-        if self.running is not None:
-            self.running = replace(
-                self.running,
-                rows_in=self.running.rows_in + records,
-                dead_letters=self.running.dead_letters + dead_letters,
-            )
+    def counted(self, *, records: int, dead_letters: int) -> Run | None:
+        """The run with so many more, as a checkpoint of them is to store it."""
+        run = self.running
+        if run is None:
+            return None
+        return replace(run, rows_in=run.rows_in + records, dead_letters=run.dead_letters + dead_letters)
 
-    def wrote(self, rows: int, late: int) -> None:
-        if self.running is not None:
-            self.running = replace(self.running, rows_out=self.running.rows_out + rows, late=self.running.late + late)
+    def stored(self, run: Run | None) -> None:
+        """So it stands in the store, and goes on from there."""
+        if run is not None and run.run_id == self.run_id:
+            self.running = run
 
     def idle(self, now_s: float) -> bool:
         return self.running is not None and now_s - self._last_s >= RUN_IDLE_S

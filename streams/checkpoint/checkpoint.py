@@ -94,11 +94,12 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """What the checkpoint became."""
+    """What the checkpoint became. `run` is the run as it is stored with it."""
 
     outcome: Outcome
     committed_at: datetime
     activated: tuple[str, ...] = ()
+    run: Run | None = None
 
 
 class CheckpointCommit:
@@ -136,13 +137,13 @@ class CheckpointCommit:
             crash_points.reach("checkpoint.rows")
             if checkpoint.settle is not None:
                 tx.states.write(checkpoint.build, checkpoint.settle(outcome))
-            self._record(tx, outcome)
+            run = self._record(tx, outcome)
             self._transition_to(Phase.RECORDED)
             crash_points.reach("checkpoint.ledger")
         self._transition_to(Phase.COMMITTED)
         crash_points.reach("checkpoint.committed")
         activated = tuple(effect.table for effect in checkpoint.effects if isinstance(effect, Activation))
-        return Committed(outcome, outcome.committed_at, activated)
+        return Committed(outcome, outcome.committed_at, activated, run)
 
     def _swap(self, tx: Transaction) -> None:
         """The first statements: prove that nobody else has moved on from where this batch was read."""
@@ -190,7 +191,7 @@ class CheckpointCommit:
         self._transition_to(Phase.SEQUENCED)
         crash_points.reach("checkpoint.sequenced")
 
-    def _record(self, tx: Transaction, outcome: Outcome) -> None:
+    def _record(self, tx: Transaction, outcome: Outcome) -> Run | None:
         checkpoint = self._checkpoint
         tx.ledger.append(
             LedgerEntry(
@@ -210,9 +211,11 @@ class CheckpointCommit:
                 dead_letter=checkpoint.retried[0] if checkpoint.retried else None,
             )
         )
-        if checkpoint.run is not None:
-            run = checkpoint.run
-            tx.runs.save(replace(run, rows_out=run.rows_out + outcome.rows, late=run.late + outcome.late))
+        run = checkpoint.run
+        if run is not None:
+            run = replace(run, rows_out=run.rows_out + outcome.rows, late=run.late + outcome.late)
+            tx.runs.save(run)
+        return run
 
     def _transition_to(self, phase: Phase) -> None:
         if phase not in TRANSITIONS[self.phase]:

@@ -76,6 +76,16 @@ class Engine:
         """Run an agent of one function until nothing is left."""
         self.run(self.agent(spec, RecordBody(function)).run())
 
+    def counted(self, node: str) -> tuple[int, int, int]:
+        """What the node's runs say of themselves: records in, rows out, dead letters."""
+        with self.store.read() as tx:
+            runs = tx.runs.last(node, limit=1_000)
+        return (
+            sum(run.rows_in for run in runs),
+            sum(run.rows_out for run in runs),
+            sum(run.dead_letters for run in runs),
+        )
+
     def rows(self, table: str) -> list[dict[str, Any]]:
         """The rows of the active version in order of partition and offset."""
         with self.store.read() as tx:

@@ -192,6 +192,7 @@ def test_after_trouble_a_loop_goes_on_from_what_is_stored(engine: Engine, monkey
         calls[0] = 0
         engine.consume(reader(f"copy{whole}", "leads", f"out{whole}", whole=whole), dict)
         assert [row["n"] for row in engine.rows(f"out{whole}")] == list(range(30))
+        assert engine.counted(f"copy{whole}") == (30, 30, 0)
     assert verify(engine.store).ok
 
 

@@ -125,6 +125,7 @@ def test_whatever_becomes_of_a_checkpoint_each_record_lands_once_in_order(
     failing(monkeypatch, 2, before, after)
     engine.consume(sink("t", records_max=3))
     assert numbers_of(engine, partitions) == [list(range(index, 36, partitions)) for index in range(partitions)]
+    assert engine.counted("t") == (36, 36, 0)
     assert verify(engine.store, deep=True).faults == []
 
 
@@ -139,6 +140,7 @@ def test_a_row_that_the_store_refuses_is_set_aside_alone_though_its_batch_was_in
     assert sorted(row["n"] for row in engine.rows("t")) == [-1, 0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11]
     with engine.store.read() as tx:
         assert [letter.offset for letter in tx.dead_letters.all()] == [6]
+    assert engine.counted("t") == (13, 12, 1)
     assert verify(engine.store, deep=True).faults == []
 
 
@@ -170,8 +172,10 @@ def test_an_agent_that_is_stopped_while_it_writes_waits_for_that_and_leaves_noth
     with pytest.raises(StopIteration):
         task.throw(Stopped())
     assert [row["n"] for row in engine.rows("t")] == [0, 1, 2]
+    assert engine.counted("t") == (3, 3, 0)
     engine.consume(sink("t", records_max=3))
     assert [row["n"] for row in engine.rows("t")] == list(range(9))
+    assert engine.counted("t") == (9, 9, 0)
     assert verify(engine.store, deep=True).faults == []
 
 
