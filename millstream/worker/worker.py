@@ -19,16 +19,15 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
 
 import structlog
 
-from millstream.recovery import finish_runs, interrupt_orphans
+from millstream.recovery import interrupt_orphans
 from millstream.status.lag import InputLag, read_input_lags, summed
 from millstream.worker.dispatch import Dispatch, Ended, NodeEvent, Printed
 from millstream.worker.new_writer import refusal
 from millstream.worker.node_lease import leases_of, parts_held
-from millstream.worker.node_notes import Notes, Trouble, note_ran, note_requested, note_stopped, note_ticked, read_notes
+from millstream.worker.node_notes import Notes, Trouble, note_requested, note_ticked, read_notes
 from millstream.worker.node_work import (
     NodeWork,
     after_failure,
@@ -40,30 +39,24 @@ from millstream.worker.node_work import (
     with_node,
     with_notes,
 )
-from millstream.worker.publishing import Publishing
+from millstream.worker.note_writer import NoteWriter
 from millstream.worker.run_log import RunLog
 from millstream.worker.shares import Shares
 from millstream.worker.stalls import Place, StallWatch
-from millstream.worker.tidying import tidy_for_ever
+from millstream.worker.worker_tasks import LOOK_S, WorkerTasks, bring_views_up_to_date, rooted
 from nodes.graph.due import Due, Reason, due, next_wake_s
 from nodes.graph.graph import Graph
 from nodes.graph.node import Node
 from streams import crash_points
 from streams.ambient import Ambient
-from streams.checkpoint.views import refresh_views, views_behind
 from streams.errors import StoreBroken, TransientError
 from streams.model.dead_letter import DeadLetterState
 from streams.model.run import RunLogLine, RunStatus
 from streams.ownership.holder import Holder, is_running
-from streams.ownership.ownership import LeaseKeeper
 from streams.store import NamesHolder, Store
-from streams.wait import drive
 
-UPKEEP_S = 60.0
 STALL_S = 60.0  # beyond what one call may take
-LOOK_S = 1.0  # hints may be lost: ask the store this often whatever happens
-TIDYING = "task:tidying"  # the lease of whoever forgets what is old
-LOOK_GAP_S = 0.01  # and not more often than this, however many hints come
+LOOK_GAP_S = 0.01  # the store is not asked more often than this, however many hints come
 
 _logger = structlog.get_logger(__name__)
 
@@ -145,13 +138,13 @@ class Worker:
         self._ambient = ambient
         self._holder = holder
         self._options = options
-        self._on_broken = on_broken
         self._on_line = on_line
         self._inbox: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         self._hinted = threading.Event()
         self._stop = threading.Event()
         self._dispatch = dispatch(self._inbox.put)
         self._run_log = RunLog(store, on_broken=on_broken)
+        self._notes = NoteWriter(store, ambient, worker=holder.holder_id)
         self._graph = graph
         self._work: dict[str, NodeWork] = {}
         self._held: frozenset[str] = frozenset()
@@ -168,10 +161,24 @@ class Worker:
             active=not options.once,
             report=lambda node_id, indexes: self._inbox.put(_Given(node_id, indexes)),
         )
-        self._publishing = Publishing(store, ambient, graph=lambda: self._graph, held=lambda: self._held)
+        self._tasks = WorkerTasks(
+            store,
+            ambient,
+            holder,
+            lease_s=options.lease_s,
+            once=options.once,
+            stop=self._stop,
+            graph=lambda: self._graph,
+            held=lambda: self._held,
+            wanted=self._wanted,
+            given=lambda: self._shares.leases,
+            on_leases=lambda names: self._inbox.put(_LeasesHeld(names)),
+            on_commit=self.hint,
+            on_broken=on_broken,
+        )
         self._look_again_at_s: float | None = None
         self._set_nodes(graph)
-        self._thread = threading.Thread(target=self._root, args=(self._run,), name="worker", daemon=True)
+        self._thread = rooted("worker", self._run, on_broken)
 
     def start(self) -> None:
         """Begin. What goes wrong is told to `on_broken`."""
@@ -192,81 +199,23 @@ class Worker:
             self._hinted.set()
             self._inbox.put(_Hint())
 
-    # Threads
-
-    def _root(self, task: Callable[[], None]) -> None:
-        try:
-            task()
-        except Exception as error:  # noqa: BLE001 - the root of a task: it ends its owner
-            self._on_broken(error)
-
-    def _spawn(self, name: str, task: Callable[[], None]) -> threading.Thread:
-        thread = threading.Thread(target=self._root, args=(task,), name=name, daemon=True)
-        thread.start()
-        return thread
-
-    def _keep_leases(self) -> None:
-        keeper = LeaseKeeper(
-            self._store,
-            self._ambient,
-            self._holder,
-            lease_s=self._options.lease_s,
-            wanted=self._wanted,
-            alive=is_running,
-            on_change=lambda names: self._inbox.put(_LeasesHeld(names)),
-            sharing=not self._options.once,
-            given=lambda: self._shares.leases,
-        )
-        drive(keeper.run(), self._store.commits, self._ambient, self._stop_leases)
-
-    def _watch_commits(self) -> None:
-        token = self._store.commits.token()
-        while not self._stop.is_set():
-            seen = self._store.commits.wait(token, LOOK_S)
-            if seen != token:
-                token = seen
-                self.hint()
-
-    def _keep_up(self) -> None:
-        """What nobody waits for: views that were held when their tables' versions were swapped."""
-        while not self._stop.wait(UPKEEP_S):
-            try:
-                self._refresh_views()
-            except TransientError as error:
-                _logger.warning("the store is away", code=error.code, error=error.message)
-
-    def _refresh_views(self) -> None:
-        for table, reason in refresh_views(self._store, views_behind(self._store)).items():
-            _logger.warning("a view does not show its table's active version yet", table=table, reason=reason)
-
     def _wanted(self) -> Collection[str]:
+        """The leases of nodes that no group divides."""
         nodes = [work.node for work in list(self._work.values()) if not work.node.errors]
-        nodes = [node for node in nodes if not self._shares.takes(node)]
-        leases = list(leases_of(self._store, nodes))
-        return leases if self._options.once else [*leases, TIDYING, *self._publishing.leases()]
-
-    def _tidy(self) -> None:
-        task = tidy_for_ever(self._store, self._ambient, graph=lambda: self._graph, mine=lambda: TIDYING in self._held)
-        drive(task, self._store.commits, self._ambient, self._stop)
+        return list(leases_of(self._store, [node for node in nodes if not self._shares.takes(node)]))
 
     # The loop
 
     def _run(self) -> None:
-        self._stop_leases = threading.Event()
         if isinstance(self._store, NamesHolder):
             self._store.name_holder(self._holder.holder_id, lease_s=self._options.lease_s)
         self._store.hold_liveness(self._holder.holder_id)
         orphans = interrupt_orphans(self._store, self._ambient, me=self._holder.holder_id, alive=is_running)
         if orphans:
             _logger.info("runs were interrupted", runs=len(orphans), nodes=sorted({run.node for run in orphans}))
-        self._refresh_views()
+        bring_views_up_to_date(self._store)
         self._run_log.start()
-        leases = self._spawn("leases", self._keep_leases)
-        self._spawn("commits", self._watch_commits)
-        self._spawn("upkeep", self._keep_up)
-        if not self._options.once:
-            self._spawn("tidying", self._tidy)
-            self._spawn("publishing", lambda: self._publishing.run(self._stop))
+        self._tasks.start()
         crash_points.reach("start.opened")
         self._transition_to(WorkerState.RUNNING)
         try:
@@ -275,9 +224,9 @@ class Worker:
                 if not self._stop.is_set() and self._advance() and self._options.once:
                     break
         finally:
-            self._shut_down(leases)
+            self._shut_down()
 
-    def _shut_down(self, leases: threading.Thread) -> None:
+    def _shut_down(self) -> None:
         self._transition_to(WorkerState.STOPPING)
         self._stop.set()
         left = self._dispatch.close(grace_s=self._options.stop_grace_s)
@@ -289,9 +238,7 @@ class Worker:
         for node_id in left:
             self._finish_runs(node_id, RunStatus.INTERRUPTED, "the service was stopped")
         self._run_log.close()
-        self._publishing.wait_ended(self._options.stop_grace_s)
-        self._stop_leases.set()
-        leases.join()
+        self._tasks.end(self._options.stop_grace_s)
         self._transition_to(WorkerState.ENDED)
         self.ended.set()
 
@@ -446,7 +393,7 @@ class Worker:
         if trouble is not None:
             self._work[each.node_id] = stopped(work, trouble)
             self.failed[each.node_id] = trouble
-            self._write(lambda: self._note_stopped(each.node_id, trouble))
+            self._notes.stopped(each.node_id, trouble)
             return
         if not self._dispatch.begin(
             work,
@@ -485,9 +432,9 @@ class Worker:
                 return paused(work)
             self.failed.pop(node_id, None)
             if work.ran != work.node.code_hash:
-                self._write(lambda: self._note_ran(node_id, work.node.code_hash))
+                self._notes.ran(node_id, work.node.code_hash)
             if work.tick is not None:
-                self._take_tick(work, work.tick)
+                self._notes.ticked(node_id, str(work.node.schedule), work.tick)
             again_s = event.again_after_s
             return after_success(work, again_at_s=self._ambient.monotonic() + again_s if again_s is not None else None)
         _logger.warning("run failed", node=node_id, code=trouble.code, error=trouble.message)
@@ -503,44 +450,12 @@ class Worker:
             changed = after_failure(work, trouble, spot=event.spot, taken=event.taken, now_s=now_s, chance=chance)
         if changed.stopped is not None:
             self.failed[node_id] = changed.stopped
-            self._write(lambda: self._note_stopped(node_id, changed.stopped))
+            self._notes.stopped(node_id, changed.stopped)
         return changed
 
-    def _take_tick(self, work: NodeWork, tick: datetime) -> None:
-        """A tick is taken when its run has succeeded. Were that lost, it would run once more: as any run may."""
-
-        def note() -> None:
-            with self._store.write() as tx:
-                note_ticked(tx, work.node.node_id, str(work.node.schedule), tick)
-
-        self._write(note)
-
-    def _note_ran(self, node_id: str, code_hash: str) -> None:
-        with self._store.write() as tx:
-            note_ran(tx, node_id, code_hash)
-
-    def _note_stopped(self, node_id: str, trouble: Trouble | None) -> None:
-        with self._store.write() as tx:
-            note_stopped(tx, node_id, trouble)
-
     def _finish_runs(self, node_id: str, status: RunStatus, error: str) -> None:
-        self._write(
-            lambda: finish_runs(
-                self._store,
-                self._ambient,
-                node=self._work[node_id].node.agent_name if node_id in self._work else node_id,
-                worker=self._holder.holder_id,
-                status=status,
-                error=error,
-            )
-        )
-
-    def _write(self, note: Callable[[], None]) -> None:
-        """Keep what is good to know. Where the store is away it is lost, and known again from the next run."""
-        try:
-            note()
-        except TransientError as error:
-            _logger.warning("a note was lost", code=error.code, error=error.message)
+        node = self._work[node_id].node.agent_name if node_id in self._work else node_id
+        self._notes.finished(node, status, error)
 
     def _parts_of(self, nodes: Iterable[Node]) -> dict[str, frozenset[int] | None]:
         """What of these nodes is this worker's: by leases, and by the log's groups where they divide."""
@@ -579,7 +494,7 @@ class Worker:
                     and node.code_hash != before.node.code_hash
                     and changed.stopped.code != "stopped"
                 ):
-                    self._write(partial(self._note_stopped, node_id, None))
+                    self._notes.stopped(node_id, None)
                 self._work[node_id] = changed
         self._graph = graph
         self._shares.follow(nodes.values())
