@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from connectors.kafka.settings import KafkaSettings
 from millstream.data_node_questions import Questions
 from millstream.promote.mark import check_may_run
 from millstream.settings import Settings, find_project, load
+from nodes.errors import GraphUnreadable
 from nodes.graph.graph import Graph
 from streams.ambient import SystemAmbient
-from streams.backends import open_store
+from streams.backends import OWN_LOG, open_store
 from streams.errors import UsageError
 from streams.store import Store
 
@@ -38,7 +40,21 @@ class Project:
 
     def graph(self, *, scripts: Sequence[str] = ()) -> Graph:
         """Raises GraphUnreadable."""
-        return Graph.load(self.directory, scripts=scripts, ask=Questions(self.directory, self._seen_by_nodes()))
+        return Graph.load(
+            self.directory,
+            scripts=scripts,
+            ask=Questions(self.directory, self._seen_by_nodes()),
+            topic_prefix=topic_prefix(self.settings.log),
+        )
+
+    def source_topic(self, name: str) -> str:
+        """What the log calls the topic that nodes call `name`; the name itself where graph.yml says nothing of it, or
+        can't be read."""
+        try:
+            graph = Graph.load(self.directory, topic_prefix=topic_prefix(self.settings.log))
+        except GraphUnreadable:
+            return name
+        return graph.source_topics.get(name, name)
 
     def _seen_by_nodes(self) -> dict[str, str]:
         """The environment, with this project's store and log whatever told of them."""
@@ -62,3 +78,8 @@ class Project:
                 store.close()
                 raise
         return store
+
+
+def topic_prefix(log: str) -> str:
+    """What begins the names of a project's own topics in its log. Raises UsageError where the URL is wrong."""
+    return "" if log == OWN_LOG else KafkaSettings.of(log).topic_prefix

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from urllib.parse import parse_qsl, unquote
 from streams.errors import UsageError
 
 PORT = 9092
+PREFIX_CHARS_MAX = 180  # of the 249 that a topic's name may have, less `table.` and the 63 of a table's name
 PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 OPTIONS = (
@@ -28,7 +30,8 @@ OPTIONS = (
 
 @dataclass(frozen=True, slots=True)
 class KafkaSettings:
-    """`topic_prefix` begins the names of the topics that tables are published to. `schema_registry` is a URL."""
+    """`topic_prefix` begins the names of the project's own topics: those of its webhooks, and those that its tables are
+    published to. `schema_registry` is a URL."""
 
     bootstrap: tuple[str, ...]
     security_protocol: str = "PLAINTEXT"
@@ -57,6 +60,12 @@ class KafkaSettings:
         given["security_protocol"] = _one_of("security_protocol", protocol, PROTOCOLS)
         if "sasl_mechanism" in given:
             _one_of("sasl_mechanism", given["sasl_mechanism"], MECHANISMS)
+        prefix = given.get("topic_prefix", "")
+        if not re.fullmatch(f"[A-Za-z0-9._-]{{0,{PREFIX_CHARS_MAX}}}", prefix):
+            raise UsageError(
+                f"`topic_prefix` of a Kafka log must be letters, digits, ., _ and -, at most {PREFIX_CHARS_MAX}, "
+                f"not {prefix!r}"
+            )
         return cls(tuple(_address(each) for each in hosts.split(",")), **given)
 
     def client_options(self) -> Mapping[str, Any]:

@@ -71,7 +71,7 @@ def admit(webhook: Webhook, announced: Announced, raw_body: bytes, now: datetime
     except IdMalformed as error:
         raise Refusal(422, error.problem) from None
     return AppendRequest(
-        topic=webhook.name,
+        topic=webhook.topic,
         entries=_entries(webhook.key, body),
         timestamp=now,
         request_id=request_id,

@@ -94,9 +94,11 @@ class WebhookSettings(_Settings):
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """A webhook that takes requests. `validate` raises DataError for a record that its table's schema refuses."""
+    """A webhook that takes requests, for a topic of the log. `validate` raises DataError for a record that its table's
+    schema refuses."""
 
     name: str
+    topic: str
     scheme: Scheme
     dedup: Dedup = field(default_factory=Dedup)
     limits: Limits = field(default_factory=Limits)
@@ -126,10 +128,12 @@ def read_settings(entry: Mapping[str, object]) -> WebhookSettings:
 def open_webhook(
     settings: WebhookSettings,
     *,
+    topic: str | None = None,
     reveal: Callable[[str], str],
     validate: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> Webhook:
-    """The running webhook. `reveal` turns a secret as it is written (`${{ name }}`) into the secret itself.
+    """The running webhook, whose records go to the topic of its name, or to `topic`. `reveal` turns a secret as it is
+    written (`${{ name }}`) into the secret itself.
 
     Raises UsageError for an unknown scheme or a wrong setting of it, and what `reveal` raises.
     """
@@ -141,6 +145,7 @@ def open_webhook(
     places = settings.dedup or DedupSettings.model_construct()
     return Webhook(
         name=settings.name,
+        topic=topic or settings.name,
         scheme=open_scheme(auth),
         dedup=Dedup(header=places.header and places.header.lower(), field=places.field),
         limits=Limits(body_bytes=settings.limits.body_bytes, depth=settings.limits.depth),

@@ -169,7 +169,7 @@ class WebhookEndpoint:
         if answer.conflict:
             raise Refusal(422, "this id was seen before with another body: nothing was written")
         if answer.changed:
-            _logger.warning("a repeated id came with another body", webhook=request.topic, indexes=answer.changed[:20])
+            _logger.warning("a repeated id came with another body", topic=request.topic, indexes=answer.changed[:20])
         return answer
 
 

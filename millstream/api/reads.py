@@ -153,7 +153,8 @@ def _topics(call: Call) -> TopicsPageShape:
 def _records(call: Call) -> RecordsPageShape:
     limit, cursor = call.number("limit"), call.given("cursor")
     log = call.context.store.log
-    info = known_topic(log, call.text("topic"))
+    name = call.text("topic")
+    info = known_topic(log, call.context.graph().source_topics.get(name, name))
     partition, offset = read_numbers(cursor, 2) if cursor is not None else (0, 0)
     first = {index: offset if index == partition else 0 for index in range(partition, info.partitions)}
     found = list(islice(read_records(log, info, first=first, records_max=limit + 1), limit + 1))

@@ -15,7 +15,7 @@ from millstream.cli.opened import existing_store
 from millstream.cli.output import print_json, say
 from millstream.cli.progress import progress
 from millstream.cli.tabular import count, show_table
-from millstream.project import Project
+from millstream.project import Project, topic_prefix
 from millstream.safe_url import safe_url
 from millstream.tables.existing_store import open_existing
 from nodes.python.crash_point import VARIABLE, arm_from
@@ -130,7 +130,8 @@ def _promoted(project: Project, source: Store, target: Store, *, to_log: str | N
     sinks = {node.webhook.webhook: node.node_id for node in project.graph().nodes if node.webhook is not None}
     held = project.settings.log
     log = safe_url(to_log or held)
-    plan = make_plan(source, target, sinks=sinks, log=log, moves_log=held == OWN_LOG)
+    prefix = topic_prefix(to_log or held)
+    plan = make_plan(source, target, sinks=sinks, log=log, moves_log=held == OWN_LOG, topic_prefix=prefix)
     if not project.settings.shared_store:
         source.hold_liveness(SERVICE)  # a service that is started meanwhile stands by
     return move(plan, progress=lambda doing, total: progress(doing, total=total))

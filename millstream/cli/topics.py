@@ -56,7 +56,7 @@ def read(
 ) -> None:
     """Print records in order, one JSON object a line."""
     with existing_store(ctx) as store:
-        info = known_topic(store.log, topic)
+        info = known_topic(store.log, CommandContext.of(ctx).project().source_topic(topic))
         if partition is not None and partition >= info.partitions:
             raise UsageError(f"topic `{topic}` has no partition {partition}", hint=f"it has {info.partitions}, from 0")
         wanted = range(info.partitions) if partition is None else (partition,)
@@ -77,6 +77,7 @@ def append(
     if file == "-" and sys.stdin.isatty():
         say("reading records from the terminal, one JSON object a line; Ctrl-D ends")
     context = CommandContext.of(ctx)
+    topic = context.project().source_topic(topic)
     told: AppendedShape = {"topic": topic, "accepted": 0, "duplicates": 0, "offsets": []}
     with writable_store(ctx) as store, opened(file) as stream, progress(f"appending to {topic}") as advance:
         _check_partition(store.log, topic, partition)

@@ -79,15 +79,23 @@ class _Mover:
     def of(cls, plan: Plan) -> _Mover:
         found = {}
         for each in plan.topics:
-            there = plan.target.log.topic(each.name)  # not what `topics` may remember from before it was made
+            # not what `topics` may remember from before it was made
+            there = plan.target.log.topic(plan.name_there(each.name))
             assert there is not None
             found[each.name] = each.topic_id, there.topic_id
         return cls(plan, found)
 
     @property
     def moved(self) -> bool:
-        """Whether any offset is another one there."""
-        return any(self.plan.shift(each.name, index) for each in self.plan.topics for index in range(each.partitions))
+        """Whether any place is another one there."""
+        plan = self.plan
+        renamed = any(plan.name_there(each.name) != each.name for each in plan.topics)
+        return renamed or any(plan.shift(each.name, index) for each in plan.topics for index in range(each.partitions))
+
+    def partition(self, partition: Partition) -> Partition:
+        if partition.kind is not Kind.SOURCE:
+            return partition
+        return replace(partition, topic=self.plan.name_there(partition.topic))
 
     def by(self, partition: Partition) -> int:
         return self.plan.shift(partition.topic, partition.index) if partition.kind is Kind.SOURCE else 0
@@ -98,20 +106,26 @@ class _Mover:
             return position
         old, new = self.topic_ids[partition.topic]
         topic_id = new if position.topic_id == old else position.topic_id
-        return replace(position, next_offset=position.next_offset - self.by(partition), topic_id=topic_id)
+        following = position.next_offset - self.by(partition)
+        return replace(position, partition=self.partition(partition), next_offset=following, topic_id=topic_id)
 
     def entry(self, entry: LedgerEntry) -> LedgerEntry:
         return replace(entry, inputs=tuple(self._range(each) for each in entry.inputs))
 
     def _range(self, consumed: InputRange) -> InputRange:
         by = self.by(consumed.partition)
-        return replace(consumed, first_offset=consumed.first_offset - by, next_offset=consumed.next_offset - by)
+        first, following = consumed.first_offset - by, consumed.next_offset - by
+        return replace(
+            consumed, partition=self.partition(consumed.partition), first_offset=first, next_offset=following
+        )
 
     def letter(self, letter: DeadLetter) -> DeadLetter:
-        return replace(letter, offset=letter.offset - self.by(letter.partition))
+        offset = letter.offset - self.by(letter.partition)
+        return replace(letter, partition=self.partition(letter.partition), offset=offset)
 
     def seen(self, seen: SeenId) -> SeenId:
-        return replace(seen, offset=seen.offset - self.by(Partition(seen.key.topic, seen.partition)))
+        key = replace(seen.key, topic=self.plan.name_there(seen.key.topic))
+        return replace(seen, key=key, offset=seen.offset - self.by(Partition(seen.key.topic, seen.partition)))
 
 
 def _show_versions(source: Transaction, target: Transaction, table: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from millstream.promote.mark import Unfinished, promoted, unfinished
 from streams.errors import LeaseHeld, StoreRefused, UsageError
-from streams.log import Log, TopicInfo
+from streams.log import TopicInfo
 from streams.ownership.holder import is_running
 from streams.ownership.lease import Lease
 from streams.store import Store, Transaction
@@ -17,13 +17,14 @@ from streams.store import Store, Transaction
 @dataclass(frozen=True, slots=True)
 class Plan:
     """`topics` are those to copy; none where the log stays where it is. `sinks` are the nodes that land a webhook's
-    topic, by topic."""
+    topic, by topic. `topic_prefix` begins the names that webhooks' topics have on the target."""
 
     source: Store
     target: Store
     topics: tuple[TopicInfo, ...]
     moves_log: bool
     sinks: Mapping[str, str]
+    topic_prefix: str
     mark: Unfinished
 
     @property
@@ -33,6 +34,10 @@ class Plan:
     def records_of(self, topic: TopicInfo) -> int:
         return sum(topic.end_offsets) - sum(topic.first_offsets)
 
+    def name_there(self, topic: str) -> str:
+        """What the target calls a source topic."""
+        return self.topic_prefix + topic if self.moves_log and topic in self.sinks else topic
+
     def shift(self, topic: str, partition: int) -> int:
         """By how much offsets of a source topic become smaller on the target."""
         if self.target.log.keeps_ids:
@@ -40,8 +45,10 @@ class Plan:
         return next((each.first_offsets[partition] for each in self.topics if each.name == topic), 0)
 
 
-def make_plan(source: Store, target: Store, *, sinks: Mapping[str, str], log: str, moves_log: bool) -> Plan:
-    """`log` is the target's, as people may see it.
+def make_plan(
+    source: Store, target: Store, *, sinks: Mapping[str, str], log: str, moves_log: bool, topic_prefix: str = ""
+) -> Plan:
+    """`log` is the target's, as people may see it, and `topic_prefix` stands in it.
 
     Raises LeaseHeld where something runs on the source, StoreRefused where the target is not free for it.
     """
@@ -67,9 +74,10 @@ def make_plan(source: Store, target: Store, *, sinks: Mapping[str, str], log: st
             _check_empty(tx, target)
         else:
             _check_same(found, mark, target)
+    plan = Plan(source, target, topics, moves_log, sinks, topic_prefix, found or mark)
     if moves_log:
-        _check_topics(target.log, topics, resumed=found is not None, where=log)
-    return Plan(source, target, topics, moves_log, sinks, found or mark)
+        _check_topics(plan, resumed=found is not None, where=log)
+    return plan
 
 
 def check_stopped(source: Store) -> None:
@@ -125,19 +133,20 @@ def _check_same(found: Unfinished, mark: Unfinished, target: Store) -> None:
         )
 
 
-def _check_topics(log: Log, topics: tuple[TopicInfo, ...], *, resumed: bool, where: str) -> None:
-    there = {info.name: info for info in log.topics([topic.name for topic in topics])}
-    for topic in topics:
-        info = there.get(topic.name)
+def _check_topics(plan: Plan, *, resumed: bool, where: str) -> None:
+    names = {topic.name: plan.name_there(topic.name) for topic in plan.topics}
+    there = {info.name: info for info in plan.target.log.topics(list(names.values()))}
+    for topic in plan.topics:
+        info = there.get(names[topic.name])
         if info is None:
             continue
         if info.partitions != topic.partitions:
             raise StoreRefused(
-                f"topic {topic.name!r} has {info.partitions} partitions on {where}, and {topic.partitions} here",
+                f"topic {info.name!r} has {info.partitions} partitions on {where}, and {topic.partitions} here",
                 hint="delete it there, or make it with as many; nothing was changed",
             )
         if any(info.end_offsets) and not resumed:
             raise StoreRefused(
-                f"topic {topic.name!r} on {where} is not empty: it holds or held {sum(info.end_offsets)} records",
+                f"topic {info.name!r} on {where} is not empty: it holds or held {sum(info.end_offsets)} records",
                 hint="delete it there, and promote again; nothing was changed",
             )

@@ -18,20 +18,21 @@ IDS_OFFSETS = 100_000  # ids are not kept in order of offsets: they are looked u
 def copy_topics(plan: Plan, *, advance: Callable[[int], None]) -> None:
     """Raises StoreRefused where somebody else has written to a topic."""
     for topic in plan.topics:
-        plan.target.log.ensure_topic(topic.name, partitions=topic.partitions)
+        plan.target.log.ensure_topic(plan.name_there(topic.name), partitions=topic.partitions)
         for index in range(topic.partitions):
-            _copy(plan, topic, Partition(topic.name, index), advance)
+            _copy(plan, topic, index, advance)
 
 
-def _copy(plan: Plan, topic: TopicInfo, partition: Partition, advance: Callable[[int], None]) -> None:
+def _copy(plan: Plan, topic: TopicInfo, index: int, advance: Callable[[int], None]) -> None:
     source, target = plan.source.log, plan.target.log
-    first, end = topic.first_offsets[partition.index], topic.end_offsets[partition.index]
-    shift = plan.shift(topic.name, partition.index)
-    there = target.topic(topic.name)
+    partition, copy = Partition(topic.name, index), Partition(plan.name_there(topic.name), index)
+    first, end = topic.first_offsets[index], topic.end_offsets[index]
+    shift = plan.shift(topic.name, index)
+    there = target.topic(copy.topic)
     assert there is not None
-    at = there.end_offsets[partition.index] + shift
+    at = there.end_offsets[index] + shift
     if at <= first:
-        at = target.restore(partition, (), first_offset=first, ids=source.ids(partition, 0, first)) + shift
+        at = target.restore(copy, (), first_offset=first, ids=source.ids(partition, 0, first)) + shift
     advance(at - first)
     ids: dict[int, SeenId] = {}
     known_below = at
@@ -42,11 +43,11 @@ def _copy(plan: Plan, topic: TopicInfo, partition: Partition, advance: Callable[
         wanted = min(COPY_RECORDS, end - at, known_below - at)
         records = source.read(partition, at, records_max=wanted, below=at + wanted).records
         copied = [ids[record.offset] for record in records if record.offset in ids]
-        following = target.restore(partition, records, first_offset=first, ids=copied) + shift
+        following = target.restore(copy, records, first_offset=first, ids=copied) + shift
         crash_points.reach("promote.records")
         if following != at + len(records) or not records:
             raise StoreRefused(
-                f"partition {partition.index} of topic {topic.name!r} ends at {following - shift} where "
+                f"partition {index} of topic {copy.topic!r} ends at {following - shift} where "
                 f"{at + len(records) - shift} was expected: somebody else writes to it",
                 hint="find out who; then drop the target, and begin anew",
             )

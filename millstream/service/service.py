@@ -158,7 +158,7 @@ class Millstream(Service):
         self._topics_missing = "the topics are not open yet"
         while not self.should_stop:
             try:
-                await asyncio.to_thread(ensure_topics, self._store.log, self._graph)
+                await asyncio.to_thread(ensure_topics, self._store, self._graph)
             except TransientError as error:
                 if self._topics_missing != error.message:
                     _logger.warning("waiting for the log", error=error.message, hint=error.hint)

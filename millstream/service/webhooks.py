@@ -11,10 +11,11 @@ from connectors.webhook.config import Webhook, open_webhook, read_settings
 from millstream.tables.table_options import options_of
 from nodes.graph.entries import WebhookEntry
 from nodes.graph.graph import Graph
-from streams.errors import UsageError
-from streams.log import Log
+from nodes.graph.node import Node
+from streams.errors import StoreRefused, UsageError
 from streams.rows.rows import Rows
 from streams.rows.schema import Schema
+from streams.store import Store, Transaction
 
 _logger = structlog.get_logger(__name__)
 
@@ -30,7 +31,8 @@ def open_webhooks(graph: Graph, *, reveal: Callable[[str], str]) -> tuple[dict[s
             settings = read_settings(_settings(node.webhook))
             declared = options_of(graph, node.webhook.webhook).declared
             validate = _validator(declared) if declared is not None else None
-            opened[node.webhook.webhook] = open_webhook(settings, reveal=reveal, validate=validate)
+            topic = node.inputs[0].dataset.name
+            opened[node.webhook.webhook] = open_webhook(settings, topic=topic, reveal=reveal, validate=validate)
         except UsageError as error:
             refused[node.webhook.webhook] = error
             _logger.warning("a webhook is not served", node=node.node_id, error=error.message, hint=error.hint)
@@ -40,11 +42,30 @@ def open_webhooks(graph: Graph, *, reveal: Callable[[str], str]) -> tuple[dict[s
     return opened, refused
 
 
-def ensure_topics(log: Log, graph: Graph) -> None:
-    """Make the topics of all webhooks, so that they can be read before the first record."""
-    for node in graph.nodes:
-        if node.webhook is not None and not node.errors:
-            log.ensure_topic(node.webhook.webhook, partitions=node.webhook.partitions)
+def ensure_topics(store: Store, graph: Graph) -> None:
+    """Make the topics of all webhooks, so that they can be read before the first record.
+
+    Raises StoreRefused where a webhook's table was filled from a topic of another name: what that one still holds would
+    never be read.
+    """
+    webhooks = [(node, node.webhook) for node in graph.nodes if node.webhook is not None and not node.errors]
+    with store.read() as tx:
+        for node, _ in webhooks:
+            _check_topic(tx, node)
+    for node, webhook in webhooks:
+        store.log.ensure_topic(node.inputs[0].dataset.name, partitions=webhook.partitions)
+
+
+def _check_topic(tx: Transaction, node: Node) -> None:
+    topic = node.inputs[0].dataset.name
+    build = tx.agents.live_build(node.agent_name)
+    read = {each.partition.topic for each in tx.agents.positions(build)} if build is not None else set()
+    if read and topic not in read:
+        raise StoreRefused(
+            f"the topic of webhook `{node.inputs[0].name}` would be {topic!r}, and its table was filled from "
+            f"{min(read)!r}: `topic_prefix` in the log's URL has changed",
+            hint="set it back; a project that has begun keeps its topics' names",
+        )
 
 
 def _settings(entry: WebhookEntry) -> Mapping[str, object]:

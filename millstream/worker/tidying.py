@@ -89,9 +89,8 @@ def _trim_topics(store: Store, ambient: Ambient, graph: Graph) -> Iterator[None]
         yield from _forget_landed_ids(store, graph, now)
         return  # such a log trims itself
     for info in store.log.topics():
-        webhook = next(
-            (node.webhook for node in graph.nodes if node.webhook and node.webhook.webhook == info.name), None
-        )
+        webhooks = (node for node in graph.nodes if node.webhook and node.inputs[0].dataset.name == info.name)
+        webhook = next((node.webhook for node in webhooks), None)
         window_days = webhook.dedup_window_days if webhook is not None else RETENTION_DAYS
         store.log.forget_ids(info.name, now - timedelta(days=window_days))
         yield

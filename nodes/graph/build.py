@@ -47,8 +47,16 @@ class Draft:
         return tuple(self.table_written(opened.name) for opened in self.writes)
 
 
-def webhook_draft(declared: Declared[WebhookEntry]) -> Draft:
-    """A webhook is the route, its topic, and the sink that lands the topic in the table of the same name."""
+@dataclass(frozen=True, slots=True)
+class NamedTopic:
+    """A source topic of graph.yml as the log calls it, and what is said of its records."""
+
+    topic: str
+    source: SourceOptions = PLAIN
+
+
+def webhook_draft(declared: Declared[WebhookEntry], topic_prefix: str) -> Draft:
+    """A webhook is the route, its topic, and the sink that lands the topic in the table of the webhook's name."""
     entry = declared.entry
     secrets: tuple[str, ...] = ()
     if entry is not None and entry.auth is not None and entry.auth != "none":
@@ -60,7 +68,7 @@ def webhook_draft(declared: Declared[WebhookEntry]) -> Draft:
             file=GRAPH_FILE,
             line=declared.place.line,
             title=declared.title,
-            inputs=(Input(Dataset(Kind.SOURCE, declared.name), declared.name),),
+            inputs=(Input(Dataset(Kind.SOURCE, topic_prefix + declared.name), declared.name),),
             outputs=(Output(declared.name, declared.name),),
             webhook=entry,
             secrets=secrets,
@@ -238,10 +246,10 @@ def resolve_names(
     draft: Draft,
     tables: frozenset[str],
     stores: Mapping[str, Declared[StoreEntry]],
-    topics: Mapping[str, Declared[KafkaEntry]],
+    topics: Mapping[str, NamedTopic],
 ) -> Node:
     """The node with its inputs and outputs; `tables` are all names that a store declares or a node writes, `topics`
-    what nodes call those that are on Kafka."""
+    the source topics that graph.yml names, by what nodes call them."""
     node = draft.node
     if node.is_sink or node.kind is NodeKind.DATA_NODE:
         return replace(node, errors=(*node.errors, *_store_faults(node.outputs, stores)))
@@ -251,7 +259,7 @@ def resolve_names(
         if opened.opener != "Topic"
     )
     inputs = tuple(
-        _on_kafka(
+        _in_the_log(
             Input(
                 dataset=_dataset(_table(draft.inputs or {}, opened), opened.opener, tables),
                 name=opened.name,
@@ -268,12 +276,12 @@ def resolve_names(
     return replace(node, inputs=inputs, outputs=outputs, errors=(*node.errors, *problems))
 
 
-def _on_kafka(read: Input, topics: Mapping[str, Declared[KafkaEntry]]) -> Input:
-    """A topic that graph.yml names by what it is called on Kafka."""
-    declared = topics.get(read.dataset.name) if read.dataset.kind is Kind.SOURCE else None
-    if declared is None:
+def _in_the_log(read: Input, topics: Mapping[str, NamedTopic]) -> Input:
+    """A topic that graph.yml names by what it is called in the log."""
+    named = topics.get(read.dataset.name) if read.dataset.kind is Kind.SOURCE else None
+    if named is None:
         return read
-    return replace(read, dataset=Dataset(Kind.SOURCE, declared.name), source=source_options(declared.entry))
+    return replace(read, dataset=Dataset(Kind.SOURCE, named.topic), source=named.source)
 
 
 def _triggers(draft: Draft, opened: Opened) -> bool:

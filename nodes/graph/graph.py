@@ -6,10 +6,19 @@ A `Graph` is a value. `assemble` makes one from texts; `Graph.load` reads the te
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from nodes.graph.build import Draft, Sources, kafka_draft, python_drafts, resolve_names, webhook_draft
+from nodes.graph.build import (
+    Draft,
+    NamedTopic,
+    Sources,
+    kafka_draft,
+    python_drafts,
+    resolve_names,
+    source_options,
+    webhook_draft,
+)
 from nodes.graph.data_nodes import Ask, data_node_drafts
 from nodes.graph.entries import KafkaEntry, NodeFileEntry, StoreEntry
 from nodes.graph.file import GRAPH_FILE, Declared, GraphFile, parse_graph_file, slug_from
@@ -26,7 +35,8 @@ from streams.model.record import Kind
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """`nodes` are those that run, in topological order. `errors` has every node's errors and those of no node."""
+    """`nodes` are those that run, in topological order. `errors` has every node's errors and those of no node.
+    `source_topics` are what the log calls the topics that graph.yml names, by what nodes call them."""
 
     title: str
     slug: str
@@ -36,18 +46,22 @@ class Graph:
     edges: tuple[Edge, ...] = ()
     errors: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
+    source_topics: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, project_dir: Path, *, scripts: Sequence[str] = (), ask: Ask | None = None) -> Graph:
+    def load(
+        cls, project_dir: Path, *, scripts: Sequence[str] = (), ask: Ask | None = None, topic_prefix: str = ""
+    ) -> Graph:
         """Read a project. `scripts` are files (relative) that count as nodes even where graph.yml does not list them.
 
-        `ask` asks the classes of DataNodes what they read and write; without it they are errors. None of the code is
-        run here. Raises GraphUnreadable when graph.yml is no YAML, or is missing and there are no scripts.
+        `topic_prefix` begins the names that webhooks' topics have in the log. `ask` asks the classes of DataNodes what
+        they read and write; without it they are errors. None of the code is run here. Raises GraphUnreadable when
+        graph.yml is no YAML, or is missing and there are no scripts.
         """
         text = read_graph_text(project_dir, required=not scripts)
         name = project_dir.resolve().name
         file = GraphFile(name, slug_from(name)) if text is None else parse_graph_file(text, directory_name=name)
-        return assemble(_with_scripts(file, scripts), read_sources(project_dir), ask)
+        return assemble(_with_scripts(file, scripts), read_sources(project_dir), ask, topic_prefix=topic_prefix)
 
     def node(self, node_id: str) -> Node | None:
         """The node with exactly this id."""
@@ -92,17 +106,18 @@ def _unfit(node: Node) -> Iterator[Problem]:
         yield Problem(node.file, message, node.line)
 
 
-def assemble(file: GraphFile, sources: Sources, ask: Ask | None = None) -> Graph:
+def assemble(file: GraphFile, sources: Sources, ask: Ask | None = None, *, topic_prefix: str = "") -> Graph:
     """The graph that a read graph.yml and the texts of the project's python files make."""
     problems = list(file.problems)
     stores = _unique_stores(file, problems)
     topics_on_kafka = _unique_topics(file, problems)
-    drafts = list(_drafts(file, sources, topics_on_kafka, stores))
+    named = _named_topics(file, topics_on_kafka, topic_prefix)
+    drafts = list(_drafts(file, sources, topics_on_kafka, stores, topic_prefix))
     known = frozenset({table for draft in drafts for table in draft.tables_written} | stores.keys())
     drafts = _unique_nodes([*drafts, *data_node_drafts(file.data_nodes, sources, known, ask)], problems)
     written = {table for draft in drafts for table in draft.tables_written}
     tables = frozenset(written | stores.keys())
-    resolved = [resolve_names(draft, tables, stores, topics_on_kafka) for draft in drafts]
+    resolved = [resolve_names(draft, tables, stores, named) for draft in drafts]
     nodes = _without_cycles([_with_reference_faults(node) for node in resolved])
     nodes = _in_order(nodes)
     taken = {node.node_id for node in nodes}
@@ -118,6 +133,7 @@ def assemble(file: GraphFile, sources: Sources, ask: Ask | None = None) -> Graph
         edges=tuple(_edges(nodes, table_nodes, topics)),
         errors=tuple(sorted(errors, key=_by_place)),
         warnings=tuple(sorted(warnings_of(file, sources, nodes, tables), key=_by_place)),
+        source_topics={name: each.topic for name, each in named.items()},
     )
 
 
@@ -140,10 +156,11 @@ def _drafts(
     sources: Sources,
     topics: Mapping[str, Declared[KafkaEntry]],
     stores: Mapping[str, Declared[StoreEntry]],
+    topic_prefix: str,
 ) -> Iterator[Draft]:
     node_files = frozenset(str(PurePosixPath(declared.name)) for declared in file.node_files)
     for webhook in file.webhooks:
-        yield webhook_draft(webhook)
+        yield webhook_draft(webhook, topic_prefix)
     for name, topic in topics.items():
         if name in stores or topic.problems:
             yield kafka_draft(topic)
@@ -198,6 +215,14 @@ def _unique_topics(file: GraphFile, problems: list[Problem]) -> dict[str, Declar
         else:
             topics[name] = topic
     return topics
+
+
+def _named_topics(
+    file: GraphFile, topics: Mapping[str, Declared[KafkaEntry]], topic_prefix: str
+) -> dict[str, NamedTopic]:
+    """The source topics that graph.yml names. A webhook's carries the prefix; a topic of others has its own name."""
+    named = {webhook.name: NamedTopic(topic_prefix + webhook.name) for webhook in file.webhooks}
+    return named | {name: NamedTopic(each.name, source_options(each.entry)) for name, each in topics.items()}
 
 
 def _with_reference_faults(node: Node) -> Node:
@@ -287,7 +312,7 @@ def _table_node(name: str, store: Declared[StoreEntry] | None, taken: set[str], 
 
 def _topics(nodes: Sequence[Node]) -> tuple[TopicNode, ...]:
     """The source topics that a node reads; a webhook's own is part of the webhook."""
-    webhooks = {node.outputs[0].table: node.node_id for node in nodes if node.kind is NodeKind.WEBHOOK}
+    webhooks = {node.inputs[0].dataset.name: node.node_id for node in nodes if node.kind is NodeKind.WEBHOOK}
     read = dict.fromkeys(
         each.dataset.name
         for node in nodes

@@ -53,10 +53,11 @@ class Shop:
 
     def __init__(self, folder: Path, bootstrap: str, store: str, topic: str, *, on_gap: str = "stop") -> None:
         self.bootstrap, self.store, self.topic = bootstrap, store, f"{topic}.orders-v2"
+        self.leads = f"{topic}.leads"
         graph = GRAPH.format(topic=self.topic, on_gap=on_gap)
         self.project = write_project(folder / "shop", graph, totals=TOTALS, emails=EMAILS)
         self.environment = {
-            "MILLSTREAM_LOG": f"kafka://{bootstrap}",
+            "MILLSTREAM_LOG": f"kafka://{bootstrap}?topic_prefix={topic}.",
             "MILLSTREAM_STORE": store,
             "MILLSTREAM_LEASE_S": "3",
         }
@@ -157,15 +158,22 @@ def test_a_webhooks_record_is_on_kafka_before_the_answer_and_a_repeat_lands_once
                 answer = service.post("leads", body, **{"Idempotency-Key": f"request-{number}"})
                 assert answer.status_code == 200, answer.text
                 assert (answer.json()["accepted"], answer.json()["duplicates"]) == (2, 0)
-        shown = tool("get-offsets", shop.bootstrap, "--topic", "leads")
-        assert sum(int(line.rpartition(":")[2]) for line in shown.split()) >= 20
+        shown = tool("get-offsets", shop.bootstrap, "--topic", shop.leads)
+        assert sum(int(line.rpartition(":")[2]) for line in shown.split()) == 20
         eventually("the emails are there", shop.has("emails", "email", 10))
         expected = sorted([f"{letter}{number}@x.org" for letter in "ab" for number in range(5)])
         assert sorted(shop.rows("leads", "email")) == expected
         service.settled()
         assert sorted(shop.rows("emails", "email")) == expected
+        (read,) = {each["topic"] for each in service.node("leads")["inputs"]}
+        assert read == shop.leads
     (sink,) = [agent for agent in shop.verified()["agents"] if agent["agent"] == "leads"]
     assert sum(each["duplicates"] for each in sink["inputs"]) == 10
+    assert len(json_lines(shop.command("topics", "read", "leads").stdout)) == 20
+    other = {**shop.environment, "MILLSTREAM_LOG": f"kafka://{shop.bootstrap}?topic_prefix=other."}
+    refused = run_command("run", project=shop.project, **other)
+    assert refused.returncode == 1
+    assert f"would be 'other.leads', and its table was filled from '{shop.leads}'" in refused.stderr
 
 
 def test_a_partition_that_is_added_is_read_without_a_restart(shop: Shop) -> None:

@@ -190,6 +190,7 @@ def test_a_project_moves_to_postgresql_and_goes_on(shop: Shop, postgres_url: str
 def test_a_project_moves_to_kafka_killed_again_and_again_and_goes_on(
     fresh: Shop, postgres_url: str, kafka: str
 ) -> None:
+    kafka += "?topic_prefix=shop."
     words = ["promote", "--to-store", postgres_url, "--to-log", kafka]
     for point in KILLED_AT:
         died = fresh.cli(*words, code=None, environment={"MILLSTREAM_TEST_CRASH_POINT": point})
@@ -201,10 +202,10 @@ def test_a_project_moves_to_kafka_killed_again_and_again_and_goes_on(
     assert f'    store = "{safe_url(postgres_url)}"\n    log = "{kafka}"\n' in done.out
     store = open_store(postgres_url, log=kafka, project="shop", schema="shop")
     try:
-        assert ids_on(store, fresh.topic) == sorted(f"order-{number}/0" for number in range(8))
+        assert ids_on(store, f"shop.{fresh.topic}") == sorted(f"order-{number}/0" for number in range(8))
         for number, value in [(1, 1), (6, 6)]:  # repeats of a record that was landed before, and of one that was not
             entry = Entry(json.dumps({"id": number % 4, "value": value}).encode(), str(number % 4))
-            store.log.append([AppendRequest(fresh.topic, (entry,), NOW, request_id=f"order-{number}")])
+            store.log.append([AppendRequest(f"shop.{fresh.topic}", (entry,), NOW, request_id=f"order-{number}")])
     finally:
         store.close()
     goes_on(fresh, "--store", postgres_url, "--log", kafka, waited=3)

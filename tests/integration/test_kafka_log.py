@@ -331,6 +331,7 @@ def test_a_wrong_password_is_refused_and_not_shown() -> None:
         ("kafka://", "is no address of a broker"),
         ("kafka://host:x", "is no address of a broker"),
         ("kafka://host?colour=red", "`colour` is no option"),
+        ("kafka://host?topic_prefix=a/b", "`topic_prefix` of a Kafka log must be letters"),
         ("kafka://host?security_protocol=LOUD", "must be one of PLAINTEXT"),
         ("kafka://u:hidden@host?sasl_mechanism=OTP", "must be one of PLAIN"),
     ],

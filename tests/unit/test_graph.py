@@ -78,6 +78,26 @@ def test_a_webhook_is_the_sink_of_its_topic_too(flights: Graph) -> None:
     assert [output.table for output in leads.outputs] == ["leads"]
 
 
+def test_a_webhooks_topic_carries_the_prefix_wherever_it_is_read_and_a_topic_of_others_its_own_name() -> None:
+    yaml = functions("webhook: leads", "{kafka: prod.orders, as: orders}", "node_file: a.py")
+    text = """
+from streams import Table, Topic
+for stream in (Topic("leads"), Topic("orders"), Topic("others"), Table("leads")):
+    stream.as_stream()
+"""
+    found = assemble(parse_graph_file(yaml, directory_name="test"), Sources({"a.py": text}, {}), topic_prefix="shop.")
+    assert not found.errors
+    sink, node = found.node("leads"), found.node("a")
+    assert sink is not None
+    assert node is not None
+    assert (sink.inputs[0].dataset.name, sink.outputs[0].table) == ("shop.leads", "leads")
+    read = [Dataset(Kind.SOURCE, name) for name in ("shop.leads", "prod.orders", "others")]
+    assert [each.dataset for each in node.inputs] == [*read, Dataset(Kind.TABLE, "leads")]
+    assert [each.name for each in node.inputs] == ["leads", "orders", "others", "leads"]
+    assert ("leads", "topic:shop.leads", False) in ends(found)
+    assert found.source_topics == {"leads": "shop.leads", "orders": "prod.orders"}
+
+
 def test_a_bare_name_is_the_table_where_there_is_one_else_a_topic() -> None:
     text = 'from streams import agent\n@agent("orders", "out")\ndef f(x): ...'
     yaml = functions("node_file: a.py")
