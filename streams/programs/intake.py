@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from streams.agents.feed import Batch, Feed
 from streams.errors import DataError, PositionInvalid
+from streams.model.ledger import Cause
 from streams.model.position import Move, Position
 from streams.model.record import Partition, Record
 from streams.programs.hand import Hand
@@ -97,7 +98,8 @@ class Intake:
 
     `limit_of` says below which offset the window lets a position be read, None in a version that lies whole inside it.
     `order_by` is the field that the feed orders by, None for the order of writing. `retried` is given before all else.
-    `prove_owned` raises Fenced where another has taken over, to whom what is gone here may be no loss.
+    `prove_owned` raises Fenced where another has taken over, to whom what is gone here may be no loss. `pass_gap`
+    commits a move over records that are gone, where the topic's policy is to go on; None for tables: they have no gaps.
     """
 
     def __init__(
@@ -112,6 +114,7 @@ class Intake:
         order_by: str | None = None,
         retried: Retried | None = None,
         prove_owned: Callable[[], None] = lambda: None,
+        pass_gap: Callable[[Move], None] | None = None,
     ) -> None:
         self.order_by = order_by
         self._feed = feed
@@ -123,6 +126,7 @@ class Intake:
         self._retried = retried
         self._retrying = False
         self._prove_owned = prove_owned
+        self._pass_gap = pass_gap
         self.was_cut = False
         self._forget()
         self._taken = 0
@@ -174,7 +178,7 @@ class Intake:
     def frames(self, records_max: int) -> Iterator[pd.DataFrame]:
         """The same as frames of at most so many records, each of one partition."""
         while True:
-            if self._index >= self._stop and not self._fill(max(records_max, READ_RECORDS)):
+            if self._index >= self._stop and not self._fill(records_max):
                 return
             if self._cut is not None and self._time_is_up(self._cut):
                 return
@@ -223,8 +227,9 @@ class Intake:
                     self._poison = error
                     break
 
-    def _fill(self, room: int = READ_RECORDS) -> bool:
-        """Have the next batch in hand; False at the end of the window, or at the cut."""
+    def _fill(self, records_min: int = 0) -> bool:
+        """Have the next batch in hand, read with room for so many; False at the end of the window, or at the cut."""
+        room = max(records_min, READ_RECORDS)
         self._settle()
         if self._retried is not None and not self._retrying:
             self._retrying = True
@@ -282,7 +287,15 @@ class Intake:
                 return batch
             if batch.after == cursor.now:
                 return None
-            cursor.took(batch.after, 0)
+            if batch.cause is not Cause.GAP:
+                cursor.took(batch.after, 0)
+            elif cursor.since_checkpoint(cursor.now, 0):
+                self.was_cut = True  # what was taken is committed first: the next run begins at the gap
+                return None
+            else:
+                assert self._pass_gap is not None
+                self._pass_gap(Move(cursor.now, batch.after))
+                cursor.stored = cursor.now = cursor.begun = batch.after
 
     def _settle(self) -> None:
         """What was given of the batch in hand is behind the cursor, and nothing is read ahead."""

@@ -27,11 +27,12 @@ from streams.errors import CommitUnknown, Fenced, StoreUnavailable, UsageError
 from streams.history.rebuild import Rebuild
 from streams.model.dead_letter import DeadLetter, DeadLetterState
 from streams.model.ledger import Cause
-from streams.model.position import Build, Owner, Position
+from streams.model.position import Build, Move, Owner, Position
 from streams.model.record import Kind, Partition
 from streams.model.run import Run, RunStatus
 from streams.model.source import OnGap
 from streams.model.table_version import SequencerKey, TableOptions, VersionInfo, VersionState
+from streams.programs.gap import gap_checkpoint
 from streams.programs.hand import Hand
 from streams.programs.intake import Cut, Intake, Retried
 from streams.programs.ordered_feed import OrderedFeed
@@ -350,6 +351,13 @@ class ProgramRun:
                 raise
             return None
 
+    def _pass_gap(self, move: Move) -> None:
+        """Pass records that the log no longer holds, for good, also if the run fails. Raises Fenced, CommitUnknown."""
+        owner = self._owner
+        assert owner is not None
+        self._committed(gap_checkpoint(owner, self.record, self.spec, move), owner)
+        self._owner = replace(owner, checkpoint_number=owner.checkpoint_number + 1)
+
     # Inputs
 
     def dataset(self, name: str, kind: Kind = Kind.TABLE) -> tuple[str, Kind]:
@@ -388,7 +396,9 @@ class ProgramRun:
     def _open_intake(self, name: str, kind: Kind, order_by: str | None, on_new_version: str, start: object) -> Intake:
         pin = self.pin(name, kind)
         if order_by is None:
-            sources = {each: replace(said, on_gap=OnGap.STOP) for each, said in self.spec.sources.items()}
+            sources = self.spec.sources
+            if self.rebuild is not None:  # what the live build has read must not be missing from what replaces it
+                sources = {each: replace(said, on_gap=OnGap.STOP) for each, said in sources.items()}
             feed = Feed(self.store, self.build, on_new_version=on_new_version, sources=sources)
         else:
             feed = OrderedFeed(self.store, self.build, order_by, on_new_version=on_new_version)
@@ -404,6 +414,7 @@ class ProgramRun:
             order_by=order_by,
             retried=self._retried(feed, name, kind) if self._first is None else None,
             prove_owned=self._prove_owned,
+            pass_gap=self._pass_gap,
         )
         self._first = self._first or intake
         self._intakes[name, kind] = intake

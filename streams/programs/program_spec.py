@@ -18,7 +18,7 @@ class ProgramSpec:
     `names` says what a name in the text means, where it is not the table or topic of that name. `options` are declared
     for the tables it writes. `cut`: a run made due by data, which the engine may end early; `whole`: its text begins
     versions or moves positions, so it is never cut but for its time limit. `sources` is what is said of topics among
-    its inputs; a gap in one always stops a program.
+    its inputs.
     """
 
     name: str

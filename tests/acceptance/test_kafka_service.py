@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +195,13 @@ def test_a_partition_that_is_added_is_read_without_a_restart(shop: Shop) -> None
     shop.verified()
 
 
+COPIES = """
+    from streams import Table, Topic
+
+    copies = Table("copies", "w")
+    for order in Topic("orders").as_stream():
+        copies.append({"id": order["id"]})
+"""
 GAPS = {"stop": [1], "earliest": [1, 4, 5], "latest": [1]}
 
 
@@ -202,26 +210,41 @@ def test_records_that_retention_took_stop_the_reader_or_stand_in_the_ledger(
     tmp_path: Path, kafka_bootstrap: str, postgres_url: str, kafka_topic: str, on_gap: str
 ) -> None:
     shop = Shop(tmp_path, kafka_bootstrap, postgres_url, kafka_topic, on_gap=on_gap)
+    graph = GRAPH.format(topic=shop.topic, on_gap=on_gap).replace("totals.py", "copies.py")
+    write_project(shop.project, graph, copies=COPIES)
     shop.make_topic(1)
     with shop.up():
         shop.send(order(1))
-        eventually("the first order is there", shop.has("orders", "id", 1))
+        for table in ("orders", "copies"):
+            eventually(f"the first order is in {table}", shop.has(table, "id", 1))
     shop.send(*(order(number) for number in range(2, 6)))
     offsets = tmp_path / "offsets.json"
     places = [{"topic": shop.topic, "partition": 0, "offset": 3}]
     offsets.write_text(json.dumps({"partitions": places, "version": 1}))
     tool("delete-records", shop.bootstrap, "--offset-json-file", str(offsets))
     with shop.up() as service:
-        if on_gap == "stop":
-            stopped = eventually("the sink stops", lambda: (node := service.node("orders"))["error"] and node)
-            assert "2 records" in stopped["error"]["message"]
-            assert "are gone before they were read" in stopped["error"]["message"]
-        else:
-            eventually("the sink has gone on", lambda: service.node("orders")["inputs"][0]["next_offset"] == 5)
-    assert shop.rows("orders", "id") == GAPS[on_gap]
-    gaps = [gap for gap in shop.verified()["gaps"] if gap["agent"] == "orders"]
+        for node in ("orders", "copies"):
+            if on_gap == "stop":
+                stopped = eventually(f"{node} stops", partial(stopped_node, service, node))
+                assert "2 records" in stopped["error"]["message"]
+                assert "are gone before they were read" in stopped["error"]["message"]
+            else:
+                eventually(f"{node} has gone on", partial(stands_at, service, node, 5))
     expected = {"stop": [], "earliest": [(1, 3)], "latest": [(1, 5)]}
-    assert [(gap["first_offset"], gap["next_offset"]) for gap in gaps] == expected[on_gap]
+    gaps = shop.verified()["gaps"]
+    for node in ("orders", "copies"):
+        assert shop.rows(node, "id") == GAPS[on_gap]
+        mine = [(gap["first_offset"], gap["next_offset"]) for gap in gaps if gap["agent"] == node]
+        assert mine == expected[on_gap]
+
+
+def stopped_node(service: LiveService, node_id: str) -> Mapping[str, Any] | None:
+    node = service.node(node_id)
+    return node if node["error"] else None
+
+
+def stands_at(service: LiveService, node_id: str, offset: int) -> bool:
+    return bool(service.node(node_id)["inputs"][0]["next_offset"] == offset)
 
 
 def test_a_topic_made_anew_stops_its_readers_with_the_way_out(shop: Shop) -> None:

@@ -10,12 +10,13 @@ import orjson
 import pytest
 
 from streams.decisions.retry import OnError
-from streams.errors import Fenced, RowRejected, UsageError
-from streams.history.verify import verify
+from streams.errors import Fenced, PositionLost, RowRejected, UsageError
+from streams.history.verify import Gap, verify
 from streams.log import AppendRequest, Entry
 from streams.model.dead_letter import DeadLetterState
 from streams.model.record import Kind, Partition
 from streams.model.run import RunStatus
+from streams.model.source import OnGap, SourceOptions
 from streams.model.table_version import VersionState
 from streams.programs import pending as pending_module
 from streams.programs.failed_run import FailedRun, book_failure
@@ -196,6 +197,84 @@ def test_a_topic_is_read_by_a_program(store: Store, ambient: Ambient) -> None:
     run_program(store, ambient, read, spec)
     run_program(store, ambient, read, spec)
     assert seen == [(0, 0, "k0"), (1, 1, "k1"), (2, 2, "k2")]
+
+
+GAPS = {OnGap.EARLIEST: (5, [5, 6, 7]), OnGap.LATEST: (8, [])}
+
+
+def clicks_until(store: Store, ambient: Ambient, stop: int, *, first: int = 0) -> None:
+    entries = tuple(Entry(orjson.dumps(row)) for row in numbers(first, stop))
+    store.log.append([AppendRequest("clicks", entries, ambient.now())])
+
+
+@pytest.mark.parametrize("on_gap", GAPS)
+def test_a_gap_in_a_topic_is_passed_as_its_policy_says_and_stays_in_the_ledger_though_the_run_fails(
+    store: Store, ambient: Ambient, on_gap: OnGap
+) -> None:
+    spec = replace(SPEC, inputs=(("clicks", Kind.SOURCE),), sources={"clicks": SourceOptions(on_gap=on_gap)})
+    fails = False
+
+    def read() -> None:
+        out = Table("out", "w")
+        out.append({"n": -1})
+        for record in Topic("clicks").as_stream():
+            out.append({"n": record["n"]})
+        assert not fails
+
+    clicks_until(store, ambient, 2)
+    run_program(store, ambient, read, spec)
+    clicks_until(store, ambient, 8, first=2)
+    store.log.trim(Partition("clicks", 0), 5)
+    fails = True
+    with pytest.raises(AssertionError):
+        run_program(store, ambient, read, spec)
+    following, given = GAPS[on_gap]
+    gaps = [Gap("node", "clicks", 0, 2, following)]
+    assert verify(store).gaps == gaps
+    fails = False
+    run_program(store, ambient, read, spec)
+    clicks_until(store, ambient, 9, first=8)
+    run_program(store, ambient, read, spec)
+    assert column(rows_of(store, ambient)) == [-1, 0, 1, -1, *given, -1, 8]
+    assert verify(store).gaps == gaps
+
+
+def test_a_gap_stops_a_program_that_was_not_told_to_go_on(store: Store, ambient: Ambient) -> None:
+    spec = replace(SPEC, inputs=(("clicks", Kind.SOURCE),))
+    clicks_until(store, ambient, 2)
+    run_program(store, ambient, lambda: list(Topic("clicks").as_stream()), spec)
+    clicks_until(store, ambient, 8, first=2)
+    store.log.trim(Partition("clicks", 0), 5)
+    with pytest.raises(PositionLost, match="3 records of"):
+        run_program(store, ambient, lambda: list(Topic("clicks").as_stream()), spec)
+    assert verify(store).gaps == []
+
+
+def test_a_gap_in_the_middle_of_a_run_ends_the_stream_and_the_next_run_begins_behind_it(
+    store: Store, ambient: Ambient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streams.programs.intake.READ_RECORDS", 2)
+    spec = replace(SPEC, inputs=(("clicks", Kind.SOURCE),), sources={"clicks": SourceOptions(on_gap=OnGap.EARLIEST)})
+    clicks_until(store, ambient, 8)
+
+    def read() -> None:
+        out = Table("out", "w")
+        for record in Topic("clicks").as_stream():
+            out.append({"n": record["n"]})
+            store.log.trim(Partition("clicks", 0), 5)
+
+    run = ProgramRun(spec, store, ambient)
+    run.begin()
+    with entered(Scope.of(run)):
+        read()
+        run.finish()
+    assert run.was_cut
+    taken = column(rows_of(store, ambient))
+    assert taken == list(range(len(taken)))
+    assert 0 < len(taken) < 5
+    run_program(store, ambient, read, spec)
+    assert column(rows_of(store, ambient)) == [*taken, 5, 6, 7]
+    assert verify(store).gaps == [Gap("node", "clicks", 0, len(taken), 5)]
 
 
 def test_frames_give_every_record_once(store: Store, ambient: Ambient) -> None:
