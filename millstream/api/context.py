@@ -8,15 +8,18 @@ from dataclasses import dataclass
 from millstream.project import Project
 from nodes.graph.graph import Graph
 from streams.ambient import Ambient
+from streams.checkpoint.tally import Tally
 from streams.store import Store
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerCounts:
-    """What a worker has counted since it began, by node: loops that were fenced, partitions that were read anew."""
+    """What a worker has counted since it began, by node: loops that were fenced, partitions that were read anew, and
+    what its checkpoints came to."""
 
     fenced: Mapping[str, int]
     read_anew: Mapping[str, int]
+    checkpoints: Mapping[str, Tally]
 
 
 @dataclass(frozen=True, slots=True)

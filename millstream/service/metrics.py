@@ -11,6 +11,7 @@ from prometheus_client.process_collector import ProcessCollector
 from millstream.api.context import ApiContext
 from millstream.status.status import read_status
 from nodes.graph.graph import Graph
+from streams.checkpoint.tally import Tally
 from streams.errors import TransientError
 from streams.model.record import Kind
 from streams.store import Store
@@ -38,6 +39,7 @@ def exposition(context: ApiContext) -> tuple[bytes, str]:
         registry=registry,
     )
     counts = context.counts()
+    _checkpoints(counts.checkpoints, registry)
     for node_id, number in counts.fenced.items():
         fenced.labels(node_id).inc(number)
     for node_id, number in counts.read_anew.items():
@@ -63,6 +65,25 @@ def _nodes(status: Mapping[str, Any], registry: CollectorRegistry) -> None:
     failed = Gauge("millstream_publisher_failed", "1: is not published.", ("table", "partition"), registry=registry)
     for publisher in status["publishers"]:
         failed.labels(publisher["table"], str(publisher["partition"])).set(1)
+
+
+def _checkpoints(tallies: Mapping[str, Tally], registry: CollectorRegistry) -> None:
+    node = ("node",)
+    count = Counter("millstream_checkpoints", "Checkpoints that were committed.", node, registry=registry)
+    seconds = Counter("millstream_checkpoint_seconds", "Seconds that they took together.", node, registry=registry)
+    records = Counter("millstream_checkpoint_records", "Records that they consumed.", node, registry=registry)
+    rows = Counter("millstream_checkpoint_rows", "Rows that they inserted or moved.", node, registry=registry)
+    letters = Counter("millstream_checkpoint_dead_letters", "Records that they set aside.", node, registry=registry)
+    fenced = Counter(
+        "millstream_fenced_batches", "Batches dropped since another worker had taken over.", node, registry=registry
+    )
+    for node_id, tally in tallies.items():
+        count.labels(node_id).inc(tally.checkpoints)
+        seconds.labels(node_id).inc(tally.seconds)
+        records.labels(node_id).inc(tally.records)
+        rows.labels(node_id).inc(tally.rows)
+        letters.labels(node_id).inc(tally.dead_letters)
+        fenced.labels(node_id).inc(tally.fenced)
 
 
 def _topics(store: Store, graph: Graph, registry: CollectorRegistry) -> None:

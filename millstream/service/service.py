@@ -41,6 +41,8 @@ from nodes.graph.graph import Graph
 from nodes.graph.references import resolve_references
 from nodes.python.program import GC_THRESHOLDS
 from streams.ambient import SystemAmbient
+from streams.checkpoint import tally
+from streams.checkpoint.tally import Tally
 from streams.errors import MillstreamError, StoreBroken, TransientError
 from streams.ownership.holder import Holder
 from streams.store import Store
@@ -109,7 +111,7 @@ class Millstream(Service):
             graph=lambda: self._graph,
             missing=self._missing,
             waiting_records=lambda: self._committer.waiting_records,
-            counts=lambda: WorkerCounts(dict(self._worker.fenced), dict(self._worker.stalled)),
+            counts=self._counts,
         )
         self._http = HttpService(
             listener,
@@ -174,6 +176,12 @@ class Millstream(Service):
             if self.should_stop:
                 return
         self._options.announce(self._url)
+
+    def _counts(self) -> WorkerCounts:
+        checkpoints = tally.of_this_process.by_agent()
+        for node_id, counted in self._worker.dispatch.tallies().items():
+            checkpoints[node_id] = checkpoints.get(node_id, Tally()) + counted
+        return WorkerCounts(dict(self._worker.fenced), dict(self._worker.stalled), checkpoints)
 
     def _missing(self) -> list[str]:
         missing = []

@@ -26,6 +26,7 @@ from nodes.python.job import Job, Setup
 from nodes.python.program import Follow, note_death
 from streams.agents.partitions import Assignment
 from streams.ambient import Ambient
+from streams.checkpoint.tally import Tally
 from streams.errors import Fenced, MillstreamError, StopError, StoreBroken, StoreUnavailable
 from streams.model.run import RunLogLine
 from streams.store import Store
@@ -150,6 +151,10 @@ class Dispatch:
         if work.node.is_sink:
             return self._begin_sink(work.node, graph, once=once, indexes=indexes)
         return self._begin_python(work, graph, cut=cut, once=once, indexes=indexes)
+
+    def tallies(self) -> dict[str, Tally]:
+        """What the checkpoints of nodes that run in hosts have come to, by node. Any thread may ask."""
+        return self._hosts.tallies()
 
     def assign(self, node_id: str, indexes: frozenset[int] | None) -> None:
         """Let what runs of the node read other partitions from its next pass on."""

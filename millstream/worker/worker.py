@@ -142,7 +142,7 @@ class Worker:
         self._inbox: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         self._hinted = threading.Event()
         self._stop = threading.Event()
-        self._dispatch = dispatch(self._inbox.put)
+        self.dispatch = dispatch(self._inbox.put)
         self._run_log = RunLog(store, on_broken=on_broken)
         self._notes = NoteWriter(store, ambient, worker=holder.holder_id)
         self._graph = graph
@@ -229,7 +229,7 @@ class Worker:
     def _shut_down(self) -> None:
         self._transition_to(WorkerState.STOPPING)
         self._stop.set()
-        left = self._dispatch.close(grace_s=self._options.stop_grace_s)
+        left = self.dispatch.close(grace_s=self._options.stop_grace_s)
         self._shares.close()
         while not self._inbox.empty():
             event = self._inbox.get()
@@ -313,7 +313,7 @@ class Worker:
         for node_id, work in self._work.items():
             self._work[node_id] = self._on_schedule(with_notes(work, notes.get(node_id, Notes())), now)
             if work.running and self._work[node_id].stopped is not None:
-                self._dispatch.end(node_id)
+                self.dispatch.end(node_id)
         mine = [work for work in self._work.values() if work.node.node_id in self._parts]
         waiting = [work.node for work in mine if not work.running and work.stopped is None and not work.node.errors]
         lags = summed(self._own_lags(waiting), waiting) if waiting else {}
@@ -360,7 +360,7 @@ class Worker:
             _logger.warning(
                 "partitions stand still: read anew", node=node_id, partitions=[str(p.partition) for p in stalled]
             )
-            self._dispatch.end(node_id)
+            self.dispatch.end(node_id)
 
     def _own_lags(self, nodes: Sequence[Node]) -> dict[str, list[InputLag]]:
         """Those of the partitions that this worker owns."""
@@ -395,7 +395,7 @@ class Worker:
             self.failed[each.node_id] = trouble
             self._notes.stopped(each.node_id, trouble)
             return
-        if not self._dispatch.begin(
+        if not self.dispatch.begin(
             work,
             self._graph,
             cut=each.reason is Reason.DATA,
@@ -470,9 +470,9 @@ class Worker:
         self._parts = self._parts_of(work.node for work in self._work.values())
         for node_id, indexes in before.items():
             if node_id not in self._parts:
-                self._dispatch.end(node_id)
+                self.dispatch.end(node_id)
             elif self._parts[node_id] != indexes and not self._options.once:
-                self._dispatch.assign(node_id, self._parts[node_id])
+                self.dispatch.assign(node_id, self._parts[node_id])
         self._look_soon(0.0)
 
     def _set_nodes(self, graph: Graph) -> None:
@@ -480,14 +480,14 @@ class Worker:
         only = self._options.only
         nodes = {node.node_id: node for node in graph.nodes if only is None or node.node_id in only}
         for node_id in [node_id for node_id in self._work if node_id not in nodes]:
-            self._dispatch.end(node_id)
+            self.dispatch.end(node_id)
             del self._work[node_id]
         for node_id, node in nodes.items():
             before = self._work.get(node_id)
             if before is None:
                 self._work[node_id] = NodeWork(node)
             elif before.node != node:
-                self._dispatch.end(node_id)
+                self.dispatch.end(node_id)
                 changed = with_node(before, node)
                 if (
                     changed.stopped is not None

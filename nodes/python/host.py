@@ -36,6 +36,7 @@ from nodes.python.work import do_job
 from streams.agents.partitions import Assignment
 from streams.ambient import SystemAmbient
 from streams.backends import open_store
+from streams.checkpoint import tally
 from streams.errors import Fenced, MillstreamError, StopError, StoreBroken, TransientError
 from streams.store import NamesHolder, Store
 
@@ -46,6 +47,7 @@ def main(connection_fd: int, progress_fd: int) -> None:
     os.close(progress_fd)
     setup = connection.recv()
     settle(setup)
+    tally.of_this_process.tell(progress.count)
     HostProcess(connection, progress, setup).run()
 
 

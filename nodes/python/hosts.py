@@ -32,6 +32,7 @@ from nodes.python.job import Assigned, Job, Setup
 from nodes.python.process import cause_of, kill_group, resident_bytes
 from nodes.python.progress import Progress, shared_file
 from nodes.python.template import FORK
+from streams.checkpoint.tally import Tally
 from streams.errors import StoreUnavailable
 from streams.programs.hand import Hand
 
@@ -190,6 +191,8 @@ class Hosts:
         self._environment = scrubbed(environment)
         self._output = output
         self._hosts: dict[str, _Host] = {}
+        self._ended: dict[str, Tally] = {}
+        self._counting = threading.Lock()
         self._closed = threading.Event()
         self._template = self._new_template()
         self._watcher = threading.Thread(target=self._watch, name="host-watcher", daemon=True)
@@ -215,6 +218,14 @@ class Hosts:
         """Whether the host was asked to end and has not yet."""
         host = self._hosts.get(name)
         return host is not None and host.asked
+
+    def tallies(self) -> dict[str, Tally]:
+        """What the checkpoints of all hosts of a name have come to, those that have ended included. Any thread."""
+        with self._counting:
+            found = dict(self._ended)
+            for host in list(self._hosts.values()):
+                found[host.name] = found.get(host.name, Tally()) + host.progress.tally
+            return found
 
     def open(self, name: str, setup: Setup, *, limits: HostLimits) -> None:
         """Fork a host of this name. Raises StoreUnavailable where no process can be had."""
@@ -300,7 +311,9 @@ class Hosts:
             self._on_event(HostSaid(host.name, message))
         kill_group(host.pid)
         status = host.exited.get()
-        self._hosts.pop(host.name, None)
+        with self._counting:
+            self._hosts.pop(host.name, None)
+            self._ended[host.name] = self._ended.get(host.name, Tally()) + host.progress.tally
         host.connection.close()
         cause = host.killed_because or cause_of(status)
         busy = host.job is not None

@@ -1,4 +1,4 @@
-"""The page of memory that a host shares with its service: the place in hand, and the call in hand.
+"""The page of memory that a host shares with its service: the place in hand, the call in hand, and what was committed.
 
 The host writes, the service reads without a lock: a torn read costs at most one look. What a host wrote last outlives
 it, so that the service knows at which record it died.
@@ -11,9 +11,13 @@ import os
 import struct
 import tempfile
 import time
+from dataclasses import astuple
 
+from streams.checkpoint.tally import Tally
 from streams.programs.hand import HAND_BYTES, Hand
 
+_TALLY = struct.Struct("=QdQQQQ")
+_TALLY_AT = HAND_BYTES + 64
 SIZE_BYTES = 2 * HAND_BYTES
 _CALL = struct.Struct("=Qd")  # number of calls, when the present one began (monotonic s; 0: in no call)
 _BEGAN = struct.Struct("=d")
@@ -59,6 +63,15 @@ class Progress:
         """How long the call in hand has taken by the monotonic clock; 0 where there is none."""
         began_s: float = _BEGAN.unpack_from(self._page, _BEGAN_AT)[0]
         return now_s - began_s if began_s else 0.0
+
+    def count(self, total: Tally) -> None:
+        """The sum of the host's checkpoints is this."""
+        _TALLY.pack_into(self._page, _TALLY_AT, *astuple(total))
+
+    @property
+    def tally(self) -> Tally:
+        """The sum of the host's checkpoints."""
+        return Tally(*_TALLY.unpack_from(self._page, _TALLY_AT))
 
     def close(self) -> None:
         self.hand.release()

@@ -22,7 +22,9 @@ from datetime import datetime
 
 from streams import crash_points
 from streams.ambient import Ambient
+from streams.checkpoint import tally
 from streams.checkpoint.output import Activation, Effect, Outcome, OutputPlan, Stale, apply_effects, prepare
+from streams.checkpoint.tally import Tally
 from streams.checkpoint.views import refresh_views
 from streams.errors import Fenced, StoreUnavailable
 from streams.model.dead_letter import DeadLetter, DeadLetterState
@@ -244,10 +246,26 @@ def commit(
     after: Callable[[Committed], None] | None = None,
 ) -> Committed:
     """Make a checkpoint durable, then bring the views of activated tables up to date (R5: that may be late)."""
-    committed = CheckpointCommit(store, checkpoint, ambient=ambient).run()
+    began_s, agent = ambient.monotonic(), checkpoint.build.agent
+    try:
+        committed = CheckpointCommit(store, checkpoint, ambient=ambient).run()
+    except Fenced:
+        tally.of_this_process.count(agent, Tally(fenced=1))
+        raise
+    tally.of_this_process.count(agent, _counted(checkpoint, committed, seconds=ambient.monotonic() - began_s))
     if committed.activated:
         crash_points.reach("version.view")
         refresh_views(store, committed.activated)
     if after is not None:
         after(committed)
     return committed
+
+
+def _counted(checkpoint: Checkpoint, committed: Committed, *, seconds: float) -> Tally:
+    return Tally(
+        checkpoints=1,
+        seconds=seconds,
+        records=sum(move.records for move in checkpoint.moves),
+        rows=committed.outcome.rows,
+        dead_letters=len(checkpoint.dead_letters),
+    )

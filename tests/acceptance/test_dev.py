@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
@@ -61,6 +62,19 @@ def test_a_record_posted_becomes_a_row_of_the_next_table(tmp_path: Path, node: s
         assert [answer.status_code for answer in answers] == [200] * 20
         assert answers[0].json()["offsets"] == [{"partition": 0, "first": 0, "last": 0}]
         assert wait_for_scores(project, 20) == [(n, 2 * n) for n in range(20)]
+        for node_id in ("leads", service.status()["nodes"][-1]["id"]):
+            found = eventually(f"the checkpoints of {node_id} are counted", partial(all_counted, service, node_id))
+            assert found["rows"] == 20
+            assert found["seconds"] > 0
+            assert found["dead_letters"] == 0
+
+
+def all_counted(service: LiveService, node_id: str) -> dict[str, float] | None:
+    """What `/metrics` says of the node's checkpoints, once they have consumed all."""
+    text = httpx.get(f"{service.url}/metrics", timeout=20).text
+    found = re.findall(rf'^millstream_checkpoint_(\w+)_total{{node="{node_id}"}} (\S+)$', text, re.MULTILINE)
+    counted = {name: float(value) for name, value in found}
+    return counted if counted.get("records") == 20 else None
 
 
 def test_it_is_ready_when_it_says_so(project: Path) -> None:

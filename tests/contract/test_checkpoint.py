@@ -11,9 +11,11 @@ from typing import Any, cast
 import pytest
 
 from streams import crash_points
+from streams.checkpoint import tally
 from streams.checkpoint.checkpoint import Checkpoint, commit
 from streams.checkpoint.output import Activation, Effect, Stale, Truncation, apply_effects, partition_of, prepare
 from streams.checkpoint.tables import begin_version, ensure_table, widen_for
+from streams.checkpoint.tally import Tally
 from streams.errors import Fenced, RowRejected, UsageError
 from streams.history.verify import verify
 from streams.model.dead_letter import DeadLetterState
@@ -47,6 +49,17 @@ def killed_at(place: str) -> Iterator[None]:
             yield
     finally:
         crash_points.arm(None)
+
+
+def test_what_checkpoints_come_to_is_counted_and_what_is_fenced_apart(store: Store, ambient: ManualAmbient) -> None:
+    agent = Agent(store, ambient, Build("counted"))
+    before = tally.of_this_process.by_agent().get("counted", Tally())
+    stale = agent.checkpoint(write("out", [{"v": 1}]), records=1)
+    agent.commit(replace(agent.checkpoint(write("out", [{"v": 1}, {"v": 2}]), records=3), dead_letters=(letter("d1"),)))
+    with pytest.raises(Fenced):
+        agent.commit(stale)
+    after = tally.of_this_process.by_agent()["counted"]
+    assert after == before + Tally(checkpoints=1, records=3, rows=2, dead_letters=1, fenced=1)
 
 
 def test_rows_positions_state_and_ledger_commit_together(store: Store, ambient: ManualAmbient) -> None:
