@@ -70,6 +70,7 @@ lock: ## resolve the locked requirements again (needs uv)
 	$(LOCK) --extra kafka --extra postgres -o requirements/runtime.txt
 	$(LOCK) --extra kafka --extra postgres --extra examples --group build -c requirements/runtime.txt -o requirements/examples.txt
 	$(LOCK) --extra kafka --extra postgres --extra examples --group dev -c requirements/examples.txt -o requirements/dev.txt
+	$(PEER_LOCK) --group pyproject.toml:build -c requirements/examples.txt -o requirements/build.txt
 	for peer in bench/peers/*/; do $(PEER_LOCK) $${peer}requirements.in -o $${peer}requirements.txt || exit 1; done
 
 kafka: PORT := 9092
