@@ -78,7 +78,7 @@ class WorkerService(Service):
 
     async def on_stop(self) -> None:
         self.worker.stop()
-        while not self.worker.ended.is_set() and not self.crashed:
+        while self.worker.thread.is_alive():  # also in a crash: the store is not closed under its threads
             await asyncio.sleep(POLL_S)
 
 

@@ -178,11 +178,11 @@ class Worker:
         )
         self._look_again_at_s: float | None = None
         self._set_nodes(graph)
-        self._thread = rooted("worker", self._run, on_broken)
+        self.thread = rooted("worker", self._run, on_broken)
 
     def start(self) -> None:
         """Begin. What goes wrong is told to `on_broken`."""
-        self._thread.start()
+        self.thread.start()
 
     def stop(self) -> None:
         """Ask it to end; `ended` is set when it has."""
