@@ -78,7 +78,7 @@ def canonical(value: object, scope: HashScope, path: str, expected: frozenset[ty
     if isinstance(value, enum.Enum):
         return canonical(value.value, scope, path, expected)
     if isinstance(value, str):
-        return str.__str__(value)
+        return _text(str.__str__(value), path)
     if isinstance(value, int | float):
         return _number(value, path)
     if isinstance(value, BaseModel):
@@ -92,6 +92,14 @@ def canonical(value: object, scope: HashScope, path: str, expected: frozenset[ty
     if isinstance(value, Mapping):
         return _mapping(value, scope, path, expected)
     return _scalar(value, scope, path)
+
+
+def _text(value: str, path: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise TypeError(f"field {path!r} holds half of a surrogate pair, which is no character") from None
+    return value
 
 
 def _number(value: float, path: str) -> object:

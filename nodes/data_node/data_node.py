@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -18,13 +20,33 @@ from nodes.data_node.origin import Origin, origin_of
 from nodes.data_node.reading import TableReading
 from nodes.data_node.source import DataSource
 from nodes.data_node.statistics import Progress, UpdateStatistics
-from nodes.data_node.tree import Results, run_tree, tree_of
+from nodes.data_node.tree import Results, Tree, run_tree, tree_of
 from nodes.data_node.updater_run import UpdaterRun, Written, checked
-from streams.errors import UsageError
+from streams.errors import LeaseHeld, UsageError
 from streams.model.position import Build
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+_built: ContextVar[tuple[tuple[object, ...], ...]] = ContextVar("built", default=())
+
+
+@contextmanager
+def _being_built(cls: type, arguments: tuple[Any, ...], options: Mapping[str, Any]) -> Iterator[None]:
+    """Raises UsageError where a node is built while the same one is: its dependencies would never end."""
+    around, this = _built.get(), (cls, arguments, options, resolve_namespace())
+    if this in around:
+        names = [str(getattr(each[0], "__name__", "")) for each in (*around[around.index(this) :], this)]
+        raise UsageError(
+            f"{cls.__name__} depends on itself: {' -> '.join(names)}",
+            hint="break the circle: build no node in __init__ that builds this one again",
+        )
+    token = _built.set((*around, this))
+    try:
+        yield
+    finally:
+        _built.reset(token)
 
 
 class _InNamespace(ABCMeta):
@@ -32,7 +54,7 @@ class _InNamespace(ABCMeta):
 
     def __call__(cls, *arguments: Any, **options: Any) -> Any:
         namespace = resolve_namespace(options.get("hash_namespace"), test_node=bool(options.get("test_node")))
-        with entered_namespace(namespace):
+        with entered_namespace(namespace), _being_built(cls, arguments, options):
             node = super().__call__(*arguments, **options)
         if "identity" not in vars(node):
             raise UsageError(
@@ -199,7 +221,8 @@ class DataNode(DataSource, metaclass=_InNamespace):
         """Run once, dependencies first: (whether it failed, the frame that was written).
 
         The frame is empty when nothing was new, and None when this node was not run. With `debug_mode` the original
-        error is raised, without it the run is recorded as failed and (True, None) returned. `update_tree=False` leaves
+        error is raised, without it the run is recorded as failed and (True, None) returned; a run that another process
+        holds up is no run, and is logged. `update_tree=False` leaves
         the dependencies alone, `update_only_tree=True` this node. A node without a schedule is always due, so
         `force_update` changes nothing for it.
         """
@@ -209,8 +232,11 @@ class DataNode(DataSource, metaclass=_InNamespace):
         )
         if not results.failed:
             return False, frame
+        first = next(iter(results.failed.values()))
         if debug_mode:
-            raise next(iter(results.failed.values()))
+            raise first
+        if isinstance(first, LeaseHeld):  # no run, whose record would say it
+            self.logger.error("not run", error=first.message, hint=first.hint)
         return True, None
 
     def _run_all(
@@ -225,14 +251,12 @@ class DataNode(DataSource, metaclass=_InNamespace):
                 return
             (self if own else node)._run_alone(place, override if own else None, found if own else [])
 
-        if tree:
-            results = run_tree(tree_of(self), run_one)
-        else:
-            results = Results()
-            try:
-                run_one(self)
-            except Exception as error:  # noqa: BLE001 - the root of the run; `run` raises or records it
-                results.failed[self.update_hash] = error
+        try:
+            nodes = tree_of(self) if tree else Tree({self.update_hash: self}, {self.update_hash: frozenset()})
+        except Exception as error:  # noqa: BLE001 - what dependencies() says is the user's; `run` raises it
+            UpdaterRun(self, place).fail(error)
+            return Results({self.update_hash: error}), None
+        results = run_tree(nodes, run_one)
         return results, found[0] if found else None
 
     def _run_alone(self, place: Any, override: UpdateStatistics | None, found: list[pd.DataFrame]) -> None:

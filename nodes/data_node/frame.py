@@ -17,6 +17,7 @@ IDENTITY = "unique_identifier"
 UPDATER = "updater"  # the column that keeps updaters' rows apart
 NAME_MAX = 63
 SHOWN = 3
+YEARS = ("0001-01-01", "9999-12-31T23:59:59.999999")  # those of a datetime
 _UTC = frozenset({"UTC", "utc", "Etc/UTC", "tzutc()", "UCT", "Zulu"})
 
 
@@ -94,12 +95,26 @@ def _time_problems(times: pd.DatetimeIndex) -> Iterator[Problem]:
     if missing.any():
         rows = [int(row) for row in missing.nonzero()[0][:SHOWN]]
         yield Problem(ValueError, f"time_index is NaT in row {', '.join(map(str, rows))}")
+    yield from _year_problems(times, missing)
     if times.unit == "ns":
         finer = (times.asi8 % 1000 != 0) & ~missing
         if finer.any():
             row = int(finer.argmax())
             text = f"column 'time_index', row {row}: {times[row]} is finer than a microsecond; use floor('us')"
             yield Problem(ValueError, text)
+
+
+def _year_problems(times: pd.DatetimeIndex, missing: Any) -> Iterator[Problem]:
+    import numpy as np
+
+    if times.unit == "ns":  # which holds the years 1678 to 2261
+        return
+    first, last = (int(np.datetime64(text, times.unit).astype("int64")) for text in YEARS)
+    outside = ((times.asi8 < first) | (times.asi8 > last)) & ~missing
+    if outside.any():
+        row = int(outside.argmax())
+        text = f"column 'time_index', row {row}: {np.datetime64(int(times.asi8[row]), times.unit)}"
+        yield Problem(ValueError, f"{text} lies outside the years 1 to 9999")
 
 
 def _level_problems(index: pd.MultiIndex, declared: Sequence[str]) -> Iterator[Problem]:

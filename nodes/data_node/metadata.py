@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+from streams.rows.values import checked_text
+
+StoredText = Annotated[str, AfterValidator(checked_text)]  # that every store can keep
 
 
 class DataNodeMetaData(BaseModel):
@@ -10,9 +16,9 @@ class DataNodeMetaData(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    identifier: str | None = None
-    description: str | None = None
-    data_frequency_id: str | None = None
+    identifier: StoredText | None = None
+    description: StoredText | None = None
+    data_frequency_id: StoredText | None = None
 
 
 class TableMetaData(BaseModel):
@@ -20,9 +26,9 @@ class TableMetaData(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    identifier: str | None = None
-    description: str | None = None
-    data_frequency_id: str | None = None
+    identifier: StoredText | None = None
+    description: StoredText | None = None
+    data_frequency_id: StoredText | None = None
 
 
 class ColumnMetaData(BaseModel):
@@ -30,7 +36,7 @@ class ColumnMetaData(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    column_name: str
-    dtype: str | None = None
-    label: str | None = None
-    description: str | None = None
+    column_name: StoredText
+    dtype: StoredText | None = None
+    label: StoredText | None = None
+    description: StoredText | None = None

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from streams.rows.values import ValueRefused, checked_text
+
 TEST_NAMESPACE = "test"
 
 _current: ContextVar[str | None] = ContextVar("hash_namespace", default=None)
@@ -29,7 +31,10 @@ def resolve_namespace(explicit: str | None = None, *, test_node: bool = False) -
 
 
 def trimmed(namespace: str | None) -> str | None:
-    """Without spaces around it. Raises TypeError for what is no text."""
+    """Without spaces around it. Raises TypeError for what is no text, ValueError for text that no store can keep."""
     if namespace is not None and not isinstance(namespace, str):
         raise TypeError(f"hash_namespace is text, not {type(namespace).__name__}")
-    return (namespace or "").strip() or None
+    try:
+        return checked_text((namespace or "").strip()) or None
+    except ValueRefused as refused:
+        raise ValueError(f"hash_namespace {namespace!r}: {refused}") from None

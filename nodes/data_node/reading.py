@@ -234,10 +234,13 @@ def span_of(start: Any, end: Any, *, from_included: bool = True, to_included: bo
     """Bounds of any zone, naive ones in UTC, as the microseconds that they let in."""
     first, first_cut = moment_of(start)
     last, _ = moment_of(end)
-    if first is not None and (first_cut or not from_included):
-        first += _TICK
-    if last is not None and not to_included and not moment_of(end)[1]:
-        last -= _TICK
+    try:
+        if first is not None and (first_cut or not from_included):
+            first += _TICK
+        if last is not None and not to_included and not moment_of(end)[1]:
+            last -= _TICK
+    except OverflowError:  # after the last moment there is, or before the first
+        return _NOTHING
     return Span(first, last)
 
 
@@ -250,6 +253,9 @@ def moment_of(value: Any) -> tuple[datetime | None, bool]:
     if not isinstance(value, str | date | datetime) and type(value).__module__ != "numpy":
         raise TypeError(f"a time is a datetime, a date or a text, not {type(value).__name__}")
     stamp = pd.Timestamp(value)
-    stamp = stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp.tz_convert("UTC")
-    whole = stamp.to_pydatetime(warn=False)
+    try:
+        stamp = stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp.tz_convert("UTC")
+        whole = stamp.to_pydatetime(warn=False)
+    except (ValueError, OverflowError):
+        raise ValueError(f"{value!r} lies outside the years 1 to 9999 in UTC") from None
     return datetime.fromtimestamp(0, UTC) + (whole - datetime.fromtimestamp(0, UTC)), bool(stamp.nanosecond)

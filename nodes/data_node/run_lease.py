@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from nodes.data_node.journal import node_logger
 from nodes.data_node.workplace import Workplace
-from streams.errors import LeaseHeld
+from streams.errors import LeaseHeld, MillstreamError
 from streams.ownership.holder import is_running
 from streams.ownership.lease import Lease
 from streams.ownership.ownership import take_now
@@ -30,7 +30,8 @@ def run_lease(place: Workplace, update_hash: str, *, wait_s: float) -> Iterator[
         try:
             yield
         finally:
-            with place.store.write() as tx:
+            # a store that is away would hide how the run ended; what is not given back counts as dead, see _is_alive
+            with suppress(MillstreamError), place.store.write() as tx:
                 tx.leases.release(name, place.holder.holder_id)
 
 
@@ -65,5 +66,8 @@ def _take(place: Workplace, name: str, wait_s: float) -> None:
 
 
 def _is_alive(place: Workplace, lease: Lease) -> bool | None:
+    mine = place.holder
+    if (lease.host, lease.pid, lease.started) == (mine.host, mine.pid, mine.started):
+        return False  # no other thread of this process runs it, or the lock would be taken
     running = is_running(lease)
     return running if running is not None else place.store.holds_liveness(lease.holder)

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ from nodes.data_node.workplace import Workplace
 from streams import crash_points
 from streams.checkpoint.checkpoint import Checkpoint, Committed, commit
 from streams.checkpoint.output import Outcome, Write
-from streams.errors import CommitUnknown, Fenced, StoreUnavailable
+from streams.errors import CommitUnknown, Fenced, MillstreamError, StoreUnavailable
 from streams.model.position import Build, Owner
 from streams.model.run import Run, RunStatus
 from streams.model.table_version import TableOptions
@@ -78,19 +79,20 @@ class UpdaterRun:
         self._journal = Journal(node.update_hash, self.record.run_id, place.ambient)
 
     def go(self) -> Written:
-        """Raises what `update()` raises, FrameRefused, KeyConflict, LeaseHeld, HashClash, IdentifierClash, and what a
-        commit raises; the run is then recorded as failed and nothing of it was written."""
+        """Raises what `update()` raises, FrameRefused, KeyConflict, HashClash, IdentifierClash, and what a commit
+        raises; the run is then recorded as failed and nothing of it was written. Raises LeaseHeld: it was no run."""
         node = self._node
-        node.check_unchanged()
         with run_lease(self._place, node.update_hash, wait_s=node.lease_wait_s), hash_namespace(node.hash_namespace):
-            owner, before = self._begin()
-            node.logger = self._journal.logger
+            begun = False
             try:
+                node.check_unchanged()
+                owner, before = self._begin()
+                begun, node.logger = True, self._journal.logger
                 written = self._update(owner, before)
             except BaseException as error:
-                stopped = isinstance(error, KeyboardInterrupt | SystemExit)
-                self._fail(RunStatus.INTERRUPTED if stopped else RunStatus.FAILED, error)
-                self._after(failed=True)
+                self.fail(error)
+                if begun:
+                    self._after(failed=True)
                 raise
             self._publish()
             self._after(failed=False)
@@ -251,9 +253,12 @@ class UpdaterRun:
 
     def _publish(self) -> None:
         """The identifier's view follows the commit, and may be late: the next run shows it, too."""
-        show_identifier(self._place.store, self._node.identifier)
+        with self._said("the identifier does not show the table yet"):
+            show_identifier(self._place.store, self._node.identifier)
 
-    def _fail(self, status: RunStatus, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
+        """Record that the run ended by this error, where the store can be reached; else the next run says so."""
+        status = RunStatus.INTERRUPTED if isinstance(error, KeyboardInterrupt | SystemExit) else RunStatus.FAILED
         text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         self._journal.logger.error("the run failed", error=text)
         self.record = replace(
@@ -263,8 +268,16 @@ class UpdaterRun:
             finished_at=self._place.ambient.now(),
             duration_s=self._place.ambient.monotonic() - self._began_s,
         )
-        with self._place.store.write() as tx:
+        with self._said("the end of the run is not recorded"), self._place.store.write() as tx:
             tx.runs.save(self.record)
+
+    @contextmanager
+    def _said(self, what: str) -> Iterator[None]:
+        """A store that is away hides neither what the run came to nor how it failed."""
+        try:
+            yield
+        except MillstreamError as error:
+            self._journal.logger.warning(what, error=error.message)
 
     def _after(self, *, failed: bool) -> None:
         """The user's hook, whose failure is its own; then what was said is kept."""
@@ -276,7 +289,7 @@ class UpdaterRun:
             self._journal.logger.error("run_post_update_routines failed", error=text)  # noqa: TRY400 - one line
         lines = self._journal.lines()
         if lines:
-            with self._place.store.write() as tx:
+            with self._said("the lines of the run are not kept"), self._place.store.write() as tx:
                 tx.runs.log(lines)
 
 

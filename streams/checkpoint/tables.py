@@ -59,7 +59,7 @@ def merged_options(table: TableInfo, options: TableOptions) -> TableOptions:
             else "was made without a key, so it is unique on nothing"
         )
         raise UsageError(
-            f"table {table.name!r} is unique on {has}, not on {list(options.unique_on)}",
+            f"table {table.name!r} {has}, not on {list(options.unique_on)}",
             hint="use the key it has, or write to a new table",
         )
     return TableOptions(

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from datetime import timedelta
+from contextvars import copy_context
+from datetime import datetime, timedelta
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from nodes import APIDataNode, DataNode, UpdateStatistics
+from nodes import APIDataNode, ColumnMetaData, DataNode, TableMetaData, UpdateStatistics
 from nodes.data_node.catalogue import Catalogue
 from nodes.data_node.errors import (
     DataNodeUnknown,
@@ -23,8 +21,8 @@ from nodes.data_node.errors import (
     KeyConflict,
 )
 from nodes.data_node.run_lease import run_lease
-from nodes.data_node.workplace import Workplace, using_store
-from streams.errors import LeaseHeld, StoreUnavailable, UsageError
+from nodes.data_node.workplace import Workplace, using_store, workplace_at
+from streams.errors import LeaseHeld, UsageError
 from streams.history.verify import verify
 from streams.model.run import Run, RunStatus
 from streams.store import Store
@@ -206,12 +204,43 @@ def test_one_run_of_an_updater_at_a_time_and_the_second_says_who_holds_it(
     node = prices()
     with using_store(open_again(), ambient) as other, run_lease(other, node.update_hash, wait_s=0):
         pass
-    from nodes.data_node.workplace import workplace_at
-
     with run_lease(workplace_at(open_again(), ambient), node.update_hash, wait_s=0):
         node_now = type("Prices", (Prices,), {"lease_wait_s": 0.0})(Config())
         with pytest.raises(LeaseHeld), giving(prices=daily({1: 1.0})):
             node_now.run()
+
+
+def test_a_second_run_waits_for_the_first(open_again: Opener, ambient: ManualAmbient) -> None:
+    node, turns = prices(), []
+    with run_lease(workplace_at(open_again(), ambient), node.update_hash, wait_s=0):
+
+        def second() -> None:
+            run(node, daily({1: 1.0}))
+            turns.append("second")
+
+        waiting = threading.Thread(target=copy_context().run, args=(second,))
+        waiting.start()
+        turns.append("first")
+    waiting.join(60)
+    assert turns == ["first", "second"]
+
+
+def test_a_run_that_another_one_holds_up_says_so_without_debug_mode(
+    store: Store, open_again: Opener, ambient: ManualAmbient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node = type("Prices", (Prices,), {"lease_wait_s": 0.0})(Config())
+    with run_lease(workplace_at(open_again(), ambient), node.update_hash, wait_s=0):
+        assert node.run(debug_mode=False) == (True, None)
+    assert "is run by another thread of this process" in capsys.readouterr().err
+    assert not runs(store, node)
+
+
+def test_a_lease_that_could_not_be_given_back_holds_nobody_up(open_again: Opener, ambient: ManualAmbient) -> None:
+    node, away = prices(), open_again()
+    with run_lease(workplace_at(away, ambient), node.update_hash, wait_s=0):
+        away.close()
+    run(node, daily({1: 1.0}))
+    assert len(node.get_df_between_dates()) == 1
 
 
 def test_a_run_that_was_killed_is_marked_interrupted_by_the_next(store: Store, ambient: ManualAmbient) -> None:
@@ -360,14 +389,6 @@ def test_frames_come_in_chunks_in_order_of_time(assets: Prices) -> None:
     equal(pd.concat(chunks).sort_index(), assets.get_df_between_dates())
 
 
-def test_a_store_that_fails_raises_and_never_looks_like_no_data(assets: Prices, backend: str, store: Store) -> None:
-    if backend != "memory":
-        pytest.skip("a closed store in memory stands for any that fails")
-    store.close()
-    with pytest.raises(StoreUnavailable):
-        assets.get_df_between_dates()
-
-
 # Published
 
 
@@ -397,7 +418,7 @@ def test_an_identifier_that_two_tables_claim_is_an_error_naming_the_owner(store:
     run(owner, daily({1: 1.0}))
     with pytest.raises(IdentifierClash, match=owner.storage_hash):
         run(other, daily({1: 1.0}))
-    assert not runs(store, other)
+    assert other.get_df_between_dates().empty
 
 
 def test_an_identifier_is_pointed_at_another_table(store: Store) -> None:
@@ -503,56 +524,86 @@ def test_an_update_begins_at_the_last_one_or_where_the_config_says() -> None:
     assert node.update_statistics.get_last_update("a") == days(2)[0]
 
 
-# Round trips
-
-FLOATS = st.floats(width=64)
-WORDS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8)
-COLUMNS = st.fixed_dictionaries(
-    {
-        "f": st.lists(FLOATS, min_size=4, max_size=4),
-        "i": st.lists(st.integers(-(2**63), 2**63 - 1), min_size=4, max_size=4),
-        "b": st.lists(st.booleans(), min_size=4, max_size=4),
-        "t": st.lists(st.none() | WORDS, min_size=4, max_size=4),
-    }
-)
+# What a class overrides, and what is recorded of it
 
 
-@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-@given(
-    values=COLUMNS,
-    levels=st.integers(0, 4),
-    words=st.lists(WORDS, min_size=16, max_size=16),
-    unit=st.sampled_from(["s", "ms", "us", "ns"]),
-    name=st.uuids(),
-)
-def test_what_is_written_is_read_to_the_last_digit(
-    values: dict[str, list[Any]], levels: int, words: list[str], unit: Any, name: Any
+def test_hooks_that_a_class_overrides_are_asked(store: Store) -> None:
+    class Own(Prices):
+        def get_table_metadata(self) -> TableMetaData:
+            return TableMetaData(identifier="own_table", description="its own")
+
+        def get_column_metadata(self) -> list[ColumnMetaData]:
+            return [ColumnMetaData(column_name="price", label="The price")]
+
+        def get_asset_list(self) -> list[str]:
+            return ["a"]
+
+        def get_offset_start(self) -> datetime:
+            return days(3)[0].to_pydatetime()
+
+    node, seen = prices(cls=Own), []
+
+    def look(each: DataNode) -> pd.DataFrame:
+        seen.append((each.get_asset_list(), each.update_statistics.get_last_update("a")))
+        return by_asset([(3, "a", 1.0)])
+
+    with giving(prices=look):
+        node.run()
+    assert seen == [(["a"], days(3)[0])]
+    with store.read() as tx:
+        table = Catalogue(tx).table(node.storage_hash)
+    assert table is not None
+    assert (table.identifier, table.description) == ("own_table", "its own")
+    assert [(each["column_name"], each["label"]) for each in table.columns] == [("price", "The price")]
+    assert len(APIDataNode.build_from_identifier("own_table").get_df_between_dates()) == 1
+
+
+def test_the_hook_is_told_of_a_failure_and_its_own_does_not_hide_it() -> None:
+    told: list[bool] = []
+
+    class Hooked(Prices):
+        def run_post_update_routines(self, error_on_last_update: bool) -> None:
+            told.append(error_on_last_update)
+            raise RuntimeError("the hook")
+
+    def fail(_: DataNode) -> pd.DataFrame:
+        raise RuntimeError("no prices today")
+
+    node = prices(cls=Hooked)
+    with giving(prices=fail), pytest.raises(RuntimeError, match="no prices today"):
+        node.run()
+    assert told == [True]
+    assert str(node.hook_error) == "the hook"
+
+
+def test_the_logger_is_bound_with_node_and_run_and_its_lines_are_kept(
+    store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """±inf, NaN, empty and Unicode text, any unit, and up to four identity levels."""
-    further = ("x", "y", "z")[: max(levels - 1, 0)]
-    cls = type("Prices", (Prices,), {"identity_levels": further})
-    arrays: list[Any] = [days(1, 2, 3, 4).as_unit(unit)]
-    arrays += [words[4 * level : 4 * level + 4] for level in range(levels)]
-    index: Any = arrays[0]
-    if levels:
-        index = pd.MultiIndex.from_arrays(arrays, names=["time_index", "unique_identifier", *further])
-    frame = pd.DataFrame(values, index=index)
-    frame["f"] = frame["f"].astype("float64")
-    frame["t"] = frame["t"].astype("str")
-    node = prices(str(name), cls=cls)
-    run(node, frame)
-    read = node.get_df_between_dates()
-    assert list(read.columns) == list(frame.columns)
-    for column in frame:
-        given_values, found = frame[column].tolist(), read[column].tolist()
-        assert [_same(value) for value in found] == [_same(value) for value in given_values], column
-    assert [tuple(key) if levels else key for key in read.index] == [tuple(k) if levels else k for k in frame.index]
+    node = prices()
+
+    def say(each: DataNode) -> pd.DataFrame:
+        each.logger.info("looked at the market", found=3)
+        return daily({1: 1.0})
+
+    with giving(prices=say):
+        node.run()
+    (last,) = runs(store, node)
+    (line,) = [each for each in capsys.readouterr().err.splitlines() if "looked at the market" in each]
+    assert f"node={node.update_hash}" in line
+    assert f"run={last.run_id}" in line
+    with store.read() as tx:
+        assert "looked at the market found=3" in [each.text for each in tx.runs.lines(last.run_id)]
 
 
-def _same(value: Any) -> Any:
-    if isinstance(value, float) and np.isnan(value):
-        return None
-    return (type(value), value + 0 if isinstance(value, float) else value)
+def test_a_run_records_class_module_and_config_in_the_catalogue(store: Store) -> None:
+    node = prices("named", part="x")
+    run(node, daily({1: 1.0}))
+    with store.read() as tx:
+        (updater,) = Catalogue(tx).updaters(node.storage_hash)
+        _, rows = tx.rows.query(f'select price from "{node.storage_hash}"', {})
+    assert (updater.origin.module, updater.origin.name) == (Prices.__module__, "Prices")
+    assert (updater.config["name"], updater.config["part"]) == ("named", "x")
+    assert rows == [(1.0,)]
 
 
 def test_refused_frames_are_data_errors() -> None:

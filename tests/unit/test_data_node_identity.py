@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import hashlib
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, Field, ValidationError
 
+import nodes
 from nodes import APIDataNode, DataNode, DataNodeConfiguration, DataNodeMetaData, hash_namespace
 from nodes.data_node.identity import differences, identify
 from streams.errors import UsageError
@@ -45,7 +47,9 @@ class Other(BaseModel):
 class Wide(DataNodeConfiguration):
     inner: Inner = Inner()
     many: list[Inner] = Field(default_factory=list)
+    pair: tuple[Inner, int] | None = None
     named: dict[str, Inner] = Field(default_factory=dict)
+    deep: dict[str, list[tuple[Inner]]] = Field(default_factory=dict)
     either: Inner | Other | None = None
     number: float = 0
     anything: Any = None
@@ -82,10 +86,11 @@ def test_an_update_only_field_moves_the_update_hash_alone() -> None:
     assert update != of()[0]
 
 
-@pytest.mark.parametrize("place", ["inner", "many", "named"])
-def test_flags_are_found_in_nested_models_lists_and_dicts(place: str) -> None:
+@pytest.mark.parametrize("place", ["inner", "many", "pair", "named", "deep"])
+def test_flags_are_found_in_nested_models_lists_tuples_and_dicts(place: str) -> None:
     def holding(inner: Inner) -> tuple[str, str]:
-        return of(**{place: {"inner": inner, "many": [inner], "named": {"a": inner}}[place]})
+        held = {"inner": inner, "many": [inner], "pair": (inner, 1), "named": {"a": inner}, "deep": {"a": [(inner,)]}}
+        return of(**{place: held[place]})
 
     base = holding(Inner(kept=1))
     assert holding(Inner(kept=1, shown="x")) == base
@@ -226,6 +231,52 @@ def test_a_change_inside_the_config_after_the_node_was_built_is_noticed() -> Non
     config.inner.kept = 2
     with pytest.raises(UsageError, match="changed after the node was built"):
         node.check_unchanged()
+
+
+def test_a_hash_is_of_the_canonical_json_of_name_version_namespace_and_config() -> None:
+    said = '{"config":{"number":1.5},"name":"Prices","namespace":"n","version":3}'
+    expected = f"prices_{hashlib.sha256(said.encode()).hexdigest()[:32]}"
+    assert hashes(Wide(number=1.5), version=3, namespace="n") == (expected, expected)
+
+
+def test_neither_the_constructor_nor_the_environment_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Other(DataNode):
+        hash_name = "Prices"
+
+        def __init__(self, config: Config, colour: str = "red", *, hash_namespace: str | None = None) -> None:
+            super().__init__(config, hash_namespace=hash_namespace)
+
+        def update(self) -> Any: ...
+
+        def dependencies(self) -> dict[str, DataNode]:
+            return {}
+
+    monkeypatch.setenv("MILLSTREAM_PROJECT", "shop")
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    monkeypatch.chdir(tmp_path)
+    assert Other(Config(), "blue").update_hash == prices().update_hash
+
+
+def test_text_that_is_no_text_is_a_type_error_that_names_the_field() -> None:
+    with pytest.raises(TypeError, match=r"'anything'.*surrogate"):
+        of(anything="\ud800")
+
+
+def test_every_name_that_a_user_needs_is_imported_from_nodes() -> None:
+    for name in nodes.__all__:
+        assert getattr(nodes, name).__name__ == name
+    assert set(nodes.__all__) >= {
+        "APIDataNode",
+        "DataNode",
+        "DataNodeConfiguration",
+        "DataNodeMetaData",
+        "RecordDefinition",
+        "TableMetaData",
+        "UpdateStatistics",
+        "hash_namespace",
+    }
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = nodes.nothing
 
 
 # Namespaces
