@@ -8,10 +8,10 @@ from typing import Any
 
 from nodes.data_node.catalogue import Catalogue, StoredTable, Updater
 from nodes.data_node.errors import DataNodeUnknown
-from nodes.data_node.statistics import Progress, UpdateStatistics, together
+from nodes.data_node.statistics import UpdateStatistics
+from nodes.data_node.table_progress import table_progress, writer_progress
 from streams.checkpoint.tables import active_version
 from streams.errors import UsageError
-from streams.model.position import Build
 from streams.store import Transaction
 from streams.user.table_reading import count_rows
 
@@ -55,18 +55,12 @@ def _unknown(what: str, name: str, found: set[str]) -> DataNodeUnknown:
     return DataNodeUnknown(f"no DataNode {what} is called {name!r}", hint=hint)
 
 
-def statistics_of(tx: Transaction, updaters: Sequence[Updater]) -> UpdateStatistics:
-    """The progress of these updaters together."""
-    builds = [tx.agents.live_build(each.update_hash) or Build(each.update_hash) for each in updaters]
-    return UpdateStatistics.of(together(Progress.read(tx.states.read(build)) for build in builds))
-
-
 def table_json(tx: Transaction, table: StoredTable) -> dict[str, Any]:
     """One line of `list`."""
     catalogue = Catalogue(tx)
     updaters = catalogue.updaters(table.storage_hash)
     version = active_version(tx, table.storage_hash)
-    statistics = statistics_of(tx, updaters)
+    statistics = UpdateStatistics.of(table_progress(tx, table.storage_hash))
     names = [each.identifier for each in catalogue.identifiers() if each.storage_hash == table.storage_hash]
     return {
         "storage_hash": table.storage_hash,
@@ -103,7 +97,7 @@ def table_detail_json(tx: Transaction, table: StoredTable) -> dict[str, Any]:
 def updater_json(tx: Transaction, updater: Updater) -> dict[str, Any]:
     """One line of `updates`."""
     runs = tx.runs.last(updater.update_hash, limit=1)
-    statistics = statistics_of(tx, [updater])
+    statistics = UpdateStatistics.of(writer_progress(tx, updater.update_hash))
     return {
         "update_hash": updater.update_hash,
         "storage_hash": updater.storage_hash,

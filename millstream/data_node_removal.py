@@ -7,6 +7,7 @@ from dataclasses import replace
 from millstream.data_node_facts import dependents_of
 from nodes.data_node.catalogue import Catalogue
 from nodes.data_node.publishing import view_name
+from nodes.data_node.table_progress import writers_of
 from streams.checkpoint.tables import active_version
 from streams.errors import StoreUnavailable, UsageError
 from streams.model.position import Build
@@ -32,11 +33,12 @@ def remove_table(store: Store, storage_hash: str) -> int:
                 tx.tables.show_as(view_name(identifier.identifier), None)
                 catalogue.forget(identifier=identifier.identifier)
         updaters = catalogue.updaters(storage_hash)
-        for updater in updaters:
-            build = tx.agents.live_build(updater.update_hash) or Build(updater.update_hash)
+        for agent in writers_of(tx, storage_hash):
+            build = tx.agents.live_build(agent) or Build(agent)
             tx.states.write(build, dict.fromkeys(tx.states.read(build)))
             if tx.agents.owner(build) is not None:
                 tx.agents.forget_positions(build)
+        for updater in updaters:
             catalogue.forget(updater=updater.update_hash)
         _forget_ranges(tx, storage_hash, {updater.update_hash for updater in updaters})
         version = active_version(tx, storage_hash)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -19,6 +21,12 @@ from streams.ambient import SystemAmbient
 from streams.errors import UsageError
 from streams.store import Store
 
+if TYPE_CHECKING:
+    from millstream.tables.data_node_import import DataNodeImport
+    from millstream.tables.file_rows import RowFile
+    from millstream.tables.table_import import TableImport
+    from nodes.data_node.catalogue import StoredTable
+
 READ_RECORDS = 1_000
 TABLE = typer.Argument(metavar="T", help="The table.")
 TYPES = typer.Option(
@@ -28,7 +36,8 @@ TYPES = typer.Option(
 
 def register(group: typer.Typer) -> None:
     group.command("append", epilog="Example: millstream tables append leads more.ndjson")(append)
-    group.command("import", epilog="Example: millstream tables import prices prices.csv --type price=Decimal")(import_)
+    example = "millstream tables import prices prices.csv --type price=Decimal"
+    group.command("import", epilog=f"Example: {example}")(import_)
     group.command("activate", epilog="Example: millstream tables activate leads 2")(activate)
     group.command("drop", epilog="Example: millstream tables drop leads 1")(drop)
     group.command("export", epilog="Example: millstream tables export leads --to leads.parquet")(export)
@@ -45,6 +54,11 @@ def append(
     if file == "-" and sys.stdin.isatty():
         say("reading rows from the terminal, one JSON object a line; Ctrl-D ends")
     with writable_store(ctx) as store, progress(f"reading {file}") as advance:
+        if _data_nodes_table(store, table) is not None:
+            raise UsageError(
+                f"{table} is a table of DataNodes, whose rows have an index and rules of their own",
+                hint=f"write the rows to a file, then: millstream tables import {table} FILE",
+            )
         rows = TableImport(store, table, ambient=SystemAmbient())
         with opened(file) as stream:
             for body in json_objects(stream, file, records_max=READ_RECORDS):
@@ -59,21 +73,65 @@ def import_(
     table: str = TABLE,
     file: Path = typer.Argument(metavar="FILE", help="A .parquet, .csv or .ndjson file."),
     types: list[str] | None = TYPES,
+    updater: str | None = typer.Option(
+        None,
+        metavar="HASH",
+        help="Of a DataNode's table: the updater whose rows they are, so that its next run goes on behind them.",
+    ),
 ) -> None:
-    """Append the rows of a file: all of them in one transaction, or none. What a CSV holds is text, unless the table
-    or --type says more."""
-    from millstream.tables.table_files import read_batches
-    from millstream.tables.table_import import TableImport, types_of
+    """Append the rows of a file: all of them in one transaction, or none. A row whose key stands is written over. What
+    a CSV holds is text, unless the table or --type says more. T may be a DataNode's table, by identifier or storage
+    hash: the columns time_index, and unique_identifier if there is one, are its index then, and the rows are held to
+    the rules of what update() returns."""
+    from millstream.tables.file_rows import RowFile
+    from millstream.tables.text_values import types_of
 
-    with writable_store(ctx) as store, progress(f"reading {file}") as advance:
-        rows = TableImport(
-            store, table, ambient=SystemAmbient(), types=types_of(types or []), from_text=file.suffix == ".csv"
-        )
-        for records in read_batches(file):
-            rows.extend(records)
-            advance(len(records))
-        written = rows.commit()
+    rows = RowFile(file)
+    with writable_store(ctx) as store, ExitStack() as leases:
+        importer = _importer(store, table, rows, types=types_of(types or []), updater=updater, leases=leases)
+        with progress(f"reading {file}", total=rows.total, unit=rows.unit) as advance:
+            done = 0
+            for batch in rows.batches():
+                importer.take(batch)
+                advance(batch.done - done)
+                done = batch.done
+        with progress(f"writing {table}", total=len(importer)) as advance:
+            written = importer.commit(advance=advance)
     _tell_written(ctx, written)
+
+
+def _data_nodes_table(store: Store, name: str) -> StoredTable | None:
+    """The table of DataNodes that this identifier or hash means."""
+    from nodes.data_node.catalogue import Catalogue
+
+    with store.read() as tx:
+        catalogue = Catalogue(tx)
+        storage = catalogue.storage_of(name)
+        return catalogue.table(storage) if storage is not None else None
+
+
+def _importer(
+    store: Store, table: str, rows: RowFile, *, types: dict[str, str], updater: str | None, leases: ExitStack
+) -> TableImport | DataNodeImport:
+    from millstream.cli.lease import leased
+    from millstream.data_node_facts import find_updater
+    from millstream.tables.data_node_import import DataNodeImport
+    from millstream.tables.table_import import TableImport
+
+    node = _data_nodes_table(store, table)
+    if node is None:
+        if updater is not None:
+            raise UsageError(f"no DataNode updates `{table}`", hint="leave --updater out")
+        return TableImport(store, table, ambient=SystemAmbient(), types=types, from_text=rows.is_text)
+    whose = None
+    if updater is not None:
+        with store.read() as tx:
+            found = find_updater(tx, updater)
+        if found.storage_hash != node.storage_hash:
+            raise UsageError(f"{found.update_hash} updates {found.storage_hash}, not {node.storage_hash}")
+        whose = found.update_hash
+        leases.enter_context(leased(store, f"data-node:{whose}"))
+    return DataNodeImport(store, node, rows, ambient=SystemAmbient(), types=types, updater=whose)
 
 
 def _tell_written(ctx: typer.Context, written: WrittenShape) -> None:
@@ -159,11 +217,12 @@ def export(
     to: Path = typer.Option(metavar="FILE", help="A .parquet, .csv or .ndjson file; one that is there is replaced."),
     version: int | None = typer.Option(None, min=1, metavar="V", help="Of this version; default: the active one."),
 ) -> None:
-    """Write a table's rows to a file, as they are at one moment."""
+    """Write a table's rows to a file, as they are at one moment. A DataNode's table by its identifier, too."""
     from millstream.tables.table_files import write_file
+    from nodes.data_node.catalogue import Catalogue
 
     with existing_store(ctx) as store, store.read() as tx:
-        info = known_version(tx, table, version)
+        info = known_version(tx, Catalogue(tx).storage_of(table) or table, version)
         with progress(f"writing {to}", total=rows_of(tx, info)) as advance:
             rows = write_file(tx, info, to, advance=advance)
     if CommandContext.of(ctx).as_json:

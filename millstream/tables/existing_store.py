@@ -19,14 +19,15 @@ class StoreAbsent(UsageError):
 
 
 def slug_of(project: Project) -> str:
-    """The project's slug by graph.yml alone, without its other files; "" outside of a project that names its store.
+    """The project's slug by graph.yml alone, without its other files; "" where there is none, but a store: one that is
+    named, or one that DataNodes have made here.
 
     Raises GraphUnreadable, or UsageError where there is no project and no store was named.
     """
     text = read_graph_text(project.directory, required=False)
     if text is not None:
         return parse_graph_file(text, directory_name=project.directory.name).slug
-    if "store" in project.settings.sources:
+    if "store" in project.settings.sources or store_exists(project):
         return ""
     raise UsageError(
         f"there is no graph.yml in {project.directory} or above it",

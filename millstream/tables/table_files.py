@@ -1,4 +1,4 @@
-"""Files of rows, read and written by their suffix: .parquet, .csv, .ndjson.
+"""Files of rows, written by their suffix: .parquet, .csv, .ndjson.
 
 Parquet keeps types: Decimal as decimal128 or 256 where all values of the file fit one scale, else as text; Json and
 Array as JSON text; Interval as microseconds. CSV and NDJSON hold what JSON holds: decimals as text, times in RFC 3339,
@@ -7,7 +7,6 @@ bytes in base64. In CSV null is nothing between two commas and an empty text is 
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,10 +16,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from connectors.webhook.parse import BodyRefused, Form, parse
 from millstream.json_answer import json_bytes, plain
 from millstream.tables.table_rows import TableRow, read_rows
-from streams.errors import RecordRejected, UsageError
+from streams.errors import UsageError
 from streams.model.table_version import VersionInfo
 from streams.rows.schema import Schema, Type
 from streams.store import Transaction
@@ -32,78 +30,17 @@ BATCH_ROWS = 10_000
 SUFFIXES = (".parquet", ".csv", ".ndjson", ".jsonl")
 
 
-def read_batches(file: Path) -> Iterator[list[dict[str, Any]]]:
-    """The rows of a file. Raises UsageError for a file that can't be read, RecordRejected for a line at fault."""
-    try:
-        match _suffix(file):
-            case ".parquet":
-                yield from _read_parquet(file)
-            case ".csv":
-                yield from _read_csv(file)
-            case _:
-                yield from _read_lines(file)
-    except OSError as error:
-        raise UsageError(f"{file} cannot be read: {error.strerror or error}") from error
-
-
-def _suffix(file: Path) -> str:
+def suffix_of(file: Path) -> str:
+    """Which kind of file it is. Raises UsageError."""
     suffix = file.suffix.lower()
     if suffix not in SUFFIXES:
         raise UsageError(f"{file} is no kind of file that is known", hint=f"the kinds are {', '.join(SUFFIXES)}")
     return suffix
 
 
-def _read_parquet(file: Path) -> Iterator[list[dict[str, Any]]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(file) as held:
-            for batch in held.iter_batches(BATCH_ROWS):
-                yield batch.to_pylist()
-    except pa.ArrowInvalid as error:
-        raise UsageError(f"{file} is no Parquet file: {error}") from error
-
-
-def _read_csv(file: Path) -> Iterator[list[dict[str, Any]]]:
-    with file.open(encoding="utf-8-sig", newline="") as stream:
-        reader = csv.reader(stream, strict=True)
-        names = next(reader, None)
-        if not names:
-            raise UsageError(f"{file} is empty", hint="its first line names the columns")
-        if len(set(names)) < len(names):
-            raise UsageError(f"{file}:1: a column is named twice", hint=f"the columns are {', '.join(names)}")
-        try:
-            while lines := list(islice(reader, BATCH_ROWS)):
-                yield [_csv_row(names, line, f"{file}:{reader.line_num}") for line in lines if line]
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise RecordRejected(f"{file}:{reader.line_num}: {error}") from error
-
-
-def _csv_row(names: Sequence[str], line: Sequence[str], place: str) -> dict[str, Any]:
-    if len(line) != len(names):
-        raise RecordRejected(
-            f"at or before {place}: a line has {len(line)} values for {len(names)} columns: {','.join(line)[:80]}"
-        )
-    return dict(zip(names, line, strict=True))
-
-
-def _read_lines(file: Path) -> Iterator[list[dict[str, Any]]]:
-    number = 0
-    with file.open("rb") as stream:
-        for line in stream:
-            number += 1
-            if line.strip():
-                try:
-                    yield parse(line, Form.LINES).records
-                except BodyRefused as refused:
-                    detail = refused.detail.removeprefix("line 1, ").removeprefix("line 1 ")
-                    raise RecordRejected(f"{file}:{number}: {detail}") from refused
-
-
 def write_file(tx: Transaction, version: VersionInfo, file: Path, *, advance: Callable[[int], None]) -> int:
     """Write all rows of a version; returns how many. The file is there whole, or as it was."""
-    suffix = _suffix(file)
+    suffix = suffix_of(file)
     try:
         with _replacing(file) as beside:
             if suffix == ".parquet":

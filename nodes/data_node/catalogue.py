@@ -35,7 +35,8 @@ class Updater:
 
 @dataclass(frozen=True, slots=True)
 class StoredTable:
-    """A table of DataNodes. `origin` is the class that its hash belongs to."""
+    """A table of DataNodes. `origin` is the class that its hash belongs to; `levels` are the identity levels that it
+    declares after `unique_identifier`, `key_scope` is its own, too."""
 
     storage_hash: str
     origin: Origin
@@ -43,6 +44,8 @@ class StoredTable:
     identifier: str | None = None
     description: str | None = None
     columns: Sequence[Mapping[str, Any]] = ()
+    levels: Sequence[str] = ()
+    key_scope: str = "table"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +173,8 @@ def _table(text: str | None) -> StoredTable | None:
     if text is None:
         return None
     held = orjson.loads(text)
-    return StoredTable(**{**held, "origin": Origin(**held["origin"]), "columns": tuple(held["columns"])})
+    given = {"columns": tuple(held["columns"]), "levels": tuple(held.get("levels", ()))}
+    return StoredTable(**{**held, **given, "origin": Origin(**held["origin"])})
 
 
 def _identifier(text: str | None) -> Identifier | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from nodes.data_node.errors import Problem
@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ADVICE = "a column holds int, float, str or bool"
+Where = Callable[[int], str]  # what a frame's row is called
+
+
+def in_frame(row: int) -> str:
+    """A row as its place in the frame, counted from 0."""
+    return f"row {row}"
 
 
 def column_kind(column: pd.Series | pd.Index) -> str:
@@ -54,18 +60,18 @@ def _value_kind(value: object) -> str:
     return "float" if isinstance(value, float) or kind == "f" else "other"
 
 
-def value_problems(name: str, series: pd.Series) -> Iterator[Problem]:
+def value_problems(name: str, series: pd.Series, *, where: Where = in_frame) -> Iterator[Problem]:
     """What keeps a column from being stored."""
     kind = column_kind(series)
     if kind == "other":
-        yield Problem(TypeError, f"column {name!r} {_what_it_holds(series)}; {ADVICE}")
-    elif kind == "str" and (problem := text_problem(series)) is not None:
+        yield Problem(TypeError, f"column {name!r} {_what_it_holds(series, where)}; {ADVICE}")
+    elif kind == "str" and (problem := text_problem(series, where=where)) is not None:
         yield Problem(ValueError, f"column {name!r}: {problem}")
     elif kind in ("int", "number"):
-        yield from _integer_problems(name, series)
+        yield from _integer_problems(name, series, where)
 
 
-def _what_it_holds(series: pd.Series) -> str:
+def _what_it_holds(series: pd.Series, where: Where) -> str:
     if str(series.dtype) != "object":
         advice = ": put the time into the index, or make it a number" if series.dtype.kind in "mM" else ""
         return f"has dtype {series.dtype}{advice}"
@@ -74,7 +80,7 @@ def _what_it_holds(series: pd.Series) -> str:
     row, value, _ = others[0] if others else next(each for each in kinds if each[2] != kinds[0][2])
     beside = "" if others else f" beside {kinds[0][2]} values"
     text = repr(value)
-    return f"holds {text if len(text) <= 60 else text[:57] + '…'} ({type(value).__name__}) in row {row}{beside}"
+    return f"holds {text if len(text) <= 60 else text[:57] + '…'} ({type(value).__name__}) in {where(row)}{beside}"
 
 
 def _is_null(value: object) -> bool:
@@ -84,22 +90,23 @@ def _is_null(value: object) -> bool:
     return found is True or (getattr(found, "ndim", 1) == 0 and bool(found))
 
 
-def _integer_problems(name: str, series: pd.Series) -> Iterator[Problem]:
+def _integer_problems(name: str, series: pd.Series, where: Where) -> Iterator[Problem]:
     held = series.dropna()
     if not len(held):
         return
     for row, value in enumerate(series):
         if not _is_null(value) and not INTEGER_MIN <= value <= INTEGER_MAX and abs(value) != float("inf"):
-            yield Problem(ValueError, f"column {name!r}, row {row}: {value} does not fit 64 bits; make it float or str")
+            text = f"column {name!r}, {where(row)}: {value} does not fit 64 bits; make it float or str"
+            yield Problem(ValueError, text)
             return
 
 
-def text_problem(values: Iterable[object]) -> str | None:
+def text_problem(values: Iterable[object], *, where: Where = in_frame) -> str | None:
     """Why one of these texts cannot be stored, with its row."""
     for row, value in enumerate(values):
         if isinstance(value, str):
             try:
                 checked_text(value)
             except ValueRefused as error:
-                return f"row {row}: {error}"
+                return f"{where(row)}: {error}"
     return None

@@ -19,7 +19,8 @@ from nodes.data_node.news import News
 from nodes.data_node.origin import Origin, origin_of
 from nodes.data_node.reading import TableReading
 from nodes.data_node.source import DataSource
-from nodes.data_node.statistics import Progress, UpdateStatistics
+from nodes.data_node.statistics import UpdateStatistics
+from nodes.data_node.table_progress import writer_progress
 from nodes.data_node.tree import Results, Tree, run_tree, tree_of
 from nodes.data_node.updater_run import UpdaterRun, Written, checked
 from streams.errors import LeaseHeld, UsageError
@@ -156,8 +157,7 @@ class DataNode(DataSource, metaclass=_InNamespace):
         if self._statistics is not None:
             return self._statistics
         with self._place().store.read() as tx:
-            build = tx.agents.live_build(self.update_hash) or Build(self.update_hash)
-            progress = Progress.read(tx.states.read(build))
+            progress = writer_progress(tx, self.update_hash)
         return UpdateStatistics.of(progress, offset_start=self.get_offset_start())
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nodes.data_node.column_checks import column_kind, text_problem, value_problems
+from nodes.data_node.column_checks import Where, column_kind, in_frame, text_problem, value_problems
 from nodes.data_node.errors import Problem, refused
 from streams.rows.schema import NAME_BYTES_MAX, SYSTEM_COLUMNS, Schema, Type
 
@@ -21,9 +21,17 @@ YEARS = ("0001-01-01", "9999-12-31T23:59:59.999999")  # those of a datetime
 _UTC = frozenset({"UTC", "utc", "Etc/UTC", "tzutc()", "UCT", "Zulu"})
 
 
-def check_frame(frame: object, *, levels: Sequence[str] = (), records: Mapping[str, str] | None = None) -> pd.DataFrame:
+def check_frame(
+    frame: object,
+    *,
+    levels: Sequence[str] = (),
+    records: Mapping[str, str] | None = None,
+    where: Where = in_frame,
+    distinct: bool = True,
+) -> pd.DataFrame:
     """The frame itself. `levels` are the identity levels declared after `unique_identifier`, `records` the dtypes of
-    declared columns. Raises FrameRefused, which is a TypeError or a ValueError as its problems are."""
+    declared columns, `where` what a row is called, `distinct` whether no key may come twice. Raises FrameRefused, which
+    is a TypeError or a ValueError as its problems are."""
     import pandas as pd
 
     if not isinstance(frame, pd.DataFrame):
@@ -31,9 +39,9 @@ def check_frame(frame: object, *, levels: Sequence[str] = (), records: Mapping[s
         raise refused([Problem(TypeError, f"update() needs to return a data frame, and returned {got}")])
     if not len(frame):
         return frame
-    problems = [*_index_problems(frame.index, levels), *_name_problems(frame)]
-    problems += _column_problems(frame, records or {})
-    if not problems:
+    problems = [*_index_problems(frame.index, levels, where), *_name_problems(frame)]
+    problems += _column_problems(frame, records or {}, where)
+    if not problems and distinct:
         problems += _duplicates(frame.index)
     if problems:
         raise refused(problems)
@@ -70,11 +78,11 @@ _LEVEL_TYPES: Mapping[str, Type] = {"int": Type.INTEGER, "str": Type.TEXT}
 # The index
 
 
-def _index_problems(index: pd.Index, levels: Sequence[str]) -> Iterator[Problem]:
+def _index_problems(index: pd.Index, levels: Sequence[str], where: Where) -> Iterator[Problem]:
     import pandas as pd
 
     if isinstance(index, pd.MultiIndex):
-        yield from _level_problems(index, levels)
+        yield from _level_problems(index, levels, where)
     times = index.get_level_values(0)
     if times.name != TIME:
         yield Problem(TypeError, f"the first index level must be named 'time_index'; it is named {times.name!r}")
@@ -82,10 +90,10 @@ def _index_problems(index: pd.Index, levels: Sequence[str]) -> Iterator[Problem]
         text = f"the first index level must hold datetimes in UTC (datetime64); it holds {times.dtype}"
         yield Problem(TypeError, text)
         return
-    yield from _time_problems(times)
+    yield from _time_problems(times, where)
 
 
-def _time_problems(times: pd.DatetimeIndex) -> Iterator[Problem]:
+def _time_problems(times: pd.DatetimeIndex, where: Where) -> Iterator[Problem]:
     if times.tz is None:
         text = 'time_index has no zone; it must be UTC: use tz_localize, then tz_convert("UTC")'
         yield Problem(TypeError, text)
@@ -93,18 +101,18 @@ def _time_problems(times: pd.DatetimeIndex) -> Iterator[Problem]:
         yield Problem(TypeError, f'time_index is in {times.tz}; it must be UTC: use tz_convert("UTC")')
     missing: Any = times.isna()
     if missing.any():
-        rows = [int(row) for row in missing.nonzero()[0][:SHOWN]]
-        yield Problem(ValueError, f"time_index is NaT in row {', '.join(map(str, rows))}")
-    yield from _year_problems(times, missing)
+        rows = [where(int(row)) for row in missing.nonzero()[0][:SHOWN]]
+        yield Problem(ValueError, f"time_index is NaT in {', '.join(rows)}")
+    yield from _year_problems(times, missing, where)
     if times.unit == "ns":
         finer = (times.asi8 % 1000 != 0) & ~missing
         if finer.any():
             row = int(finer.argmax())
-            text = f"column 'time_index', row {row}: {times[row]} is finer than a microsecond; use floor('us')"
+            text = f"column 'time_index', {where(row)}: {times[row]} is finer than a microsecond; use floor('us')"
             yield Problem(ValueError, text)
 
 
-def _year_problems(times: pd.DatetimeIndex, missing: Any) -> Iterator[Problem]:
+def _year_problems(times: pd.DatetimeIndex, missing: Any, where: Where) -> Iterator[Problem]:
     import numpy as np
 
     if times.unit == "ns":  # which holds the years 1678 to 2261
@@ -113,11 +121,11 @@ def _year_problems(times: pd.DatetimeIndex, missing: Any) -> Iterator[Problem]:
     outside = ((times.asi8 < first) | (times.asi8 > last)) & ~missing
     if outside.any():
         row = int(outside.argmax())
-        text = f"column 'time_index', row {row}: {np.datetime64(int(times.asi8[row]), times.unit)}"
+        text = f"column 'time_index', {where(row)}: {np.datetime64(int(times.asi8[row]), times.unit)}"
         yield Problem(ValueError, f"{text} lies outside the years 1 to 9999")
 
 
-def _level_problems(index: pd.MultiIndex, declared: Sequence[str]) -> Iterator[Problem]:
+def _level_problems(index: pd.MultiIndex, declared: Sequence[str], where: Where) -> Iterator[Problem]:
     wanted = [IDENTITY, *declared]
     names = list(index.names[1:])
     if names != wanted[: len(names)] or len(names) not in (1, len(wanted)):
@@ -130,12 +138,12 @@ def _level_problems(index: pd.MultiIndex, declared: Sequence[str]) -> Iterator[P
         allowed = ("str",) if name == IDENTITY else ("str", "int")
         missing = values.isna()
         if missing.any():
-            yield Problem(ValueError, f"index level {name!r} has no value in row {int(missing.argmax())}")
+            yield Problem(ValueError, f"index level {name!r} has no value in {where(int(missing.argmax()))}")
         elif kind not in allowed:
             bad = next((v for v in values if not isinstance(v, str)), None)
             text = f"index level {name!r} must hold {' or '.join(allowed)}; it holds {values.dtype}, such as {bad!r}"
             yield Problem(TypeError, text)
-        elif kind == "str" and (problem := text_problem(values)) is not None:
+        elif kind == "str" and (problem := text_problem(values, where=where)) is not None:
             yield Problem(ValueError, f"index level {name!r}: {problem}")
 
 
@@ -168,10 +176,10 @@ def _name_problems(frame: pd.DataFrame) -> Iterator[Problem]:
         seen.add(name)
 
 
-def _column_problems(frame: pd.DataFrame, records: Mapping[str, str]) -> Iterator[Problem]:
+def _column_problems(frame: pd.DataFrame, records: Mapping[str, str], where: Where) -> Iterator[Problem]:
     for place, name in enumerate(frame.columns):
         series = frame.iloc[:, place]
-        found = list(value_problems(str(name), series))
+        found = list(value_problems(str(name), series, where=where))
         yield from found
         if not found and isinstance(name, str) and name in records:
             yield from _declared_problems(name, series, records[name])

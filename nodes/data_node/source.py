@@ -6,12 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nodes.data_node.catalogue import Catalogue
 from nodes.data_node.reading import TableReading, span_of
-from nodes.data_node.statistics import Progress, UpdateStatistics, together
+from nodes.data_node.statistics import UpdateStatistics
+from nodes.data_node.table_progress import table_progress
 from nodes.data_node.workplace import Workplace, current_workplace
 from streams.checkpoint.tables import active_version
-from streams.model.position import Build
 from streams.user.table_reading import count_rows
 
 if TYPE_CHECKING:
@@ -99,12 +98,10 @@ class DataSource(ABC):
 
     @property
     def table_statistics(self) -> UpdateStatistics:
-        """The table's progress: that of all its updaters together."""
+        """The table's progress: that of all its updaters together, and of what was imported by hand."""
         with self._place().store.read() as tx:
-            found = []
-            for updater in Catalogue(tx).updaters(self.storage_hash):
-                build = tx.agents.live_build(updater.update_hash) or Build(updater.update_hash)
-                found.append(Progress.read(tx.states.read(build)))
-            version = active_version(tx, self.storage_hash)
+            storage = self.storage_hash
+            found = table_progress(tx, storage)
+            version = active_version(tx, storage)
             rows = count_rows(tx, version) if version is not None else 0
-        return UpdateStatistics.of(together(found)).with_rows(rows)
+        return UpdateStatistics.of(found).with_rows(rows)

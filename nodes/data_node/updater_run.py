@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from nodes.data_node.catalogue import Catalogue, StoredTable, Updater
 from nodes.data_node.errors import KeyConflict
-from nodes.data_node.frame import TIME, UPDATER, check_frame, key_of, schema_of
+from nodes.data_node.frame import check_frame
+from nodes.data_node.frame_rows import encoded
 from nodes.data_node.journal import Journal
 from nodes.data_node.key_conflicts import Standing, keys_of_others, standing_of
 from nodes.data_node.namespace import hash_namespace
@@ -25,6 +26,7 @@ from nodes.data_node.news import News
 from nodes.data_node.publishing import show_identifier
 from nodes.data_node.run_lease import run_lease
 from nodes.data_node.statistics import Progress, UpdateStatistics, as_us, progress_of
+from nodes.data_node.table_progress import writers_of
 from nodes.data_node.workplace import Workplace
 from streams import crash_points
 from streams.checkpoint.checkpoint import Checkpoint, Committed, commit
@@ -34,7 +36,6 @@ from streams.model.position import Build, Owner
 from streams.model.run import Run, RunStatus
 from streams.model.table_version import TableOptions
 from streams.rows.rows import Rows
-from streams.rows.schema import Field, Schema, Type
 from streams.store import Transaction
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ class UpdaterRun:
     def _write(self, owner: Owner, before: Progress, frame: pd.DataFrame) -> Written:
         """One attempt, which stands only if nobody else has written the table since the conflicts were looked for."""
         node = self._node
-        rows, options = encoded(node, frame)
+        rows, options = self._encoded(frame)
         with self._place.store.read() as tx:
             standing = standing_of(tx, node.storage_hash)
             others = self._others(tx, rows, options)
@@ -160,14 +161,17 @@ class UpdaterRun:
             )
         if others and node.on_conflict == "keep":
             frame = _without(frame, others)
-            rows, options = encoded(node, frame)
+            rows, options = self._encoded(frame)
         if others:
             done = "left as they are" if node.on_conflict == "keep" else "overwritten"
             self._journal.logger.warning(f"{len(others)} keys of another updater were {done}")
         return self._finish(owner, before, frame, rows=rows, options=options, standing=standing, others=len(others))
 
+    def _encoded(self, frame: pd.DataFrame) -> tuple[Rows, TableOptions]:
+        return encoded(frame, updater=self._node.update_hash if self._node.key_scope == "updater" else None)
+
     def _others(self, tx: Transaction, rows: Rows, options: TableOptions) -> set[tuple[object, ...]]:
-        if self._node.key_scope == "updater" or len(Catalogue(tx).updaters(self._node.storage_hash)) < 2:
+        if self._node.key_scope == "updater" or len(writers_of(tx, self._node.storage_hash)) < 2:
             return set()
         sources = [field.source for field in rows.schema.fields]
         places = [sources.index(name) for name in options.unique_on]
@@ -299,24 +303,6 @@ def checked(node: DataNode, frame: object) -> pd.DataFrame:
     return check_frame(frame, levels=node.identity_levels, records=records)
 
 
-def encoded(node: DataNode, frame: pd.DataFrame) -> tuple[Rows, TableOptions]:
-    """A checked frame's rows, and what its table is."""
-    schema, key = schema_of(frame), key_of(frame)
-    if node.key_scope == "updater":
-        schema = schema.with_field(UPDATER, Type.TEXT, not_null=True)
-        frame, key = frame.assign(**{UPDATER: node.update_hash}), (*key, UPDATER)
-    keys = Schema(tuple(replace(each, declared=True) for each in schema.fields if each.source in key))
-    options = TableOptions(unique_on=key, time_index=TIME, declared=_declared(keys, key))
-    rows = Rows(schema=schema, unique_on=key)
-    rows.append_frame(frame)
-    return rows, options
-
-
-def _declared(keys: Schema, order: Sequence[str]) -> Schema:
-    held: Mapping[str, Field] = {each.source: each for each in keys.fields}
-    return Schema(tuple(held[name] for name in order))
-
-
 def _without(frame: pd.DataFrame, keys: set[tuple[object, ...]]) -> pd.DataFrame:
     import numpy as np
 
@@ -349,6 +335,8 @@ def register(node: DataNode, catalogue: Catalogue) -> None:
         node.identifier,
         metadata.description if metadata is not None else None,
         tuple(columns),
+        tuple(node.identity_levels),
+        node.key_scope,
     )
     catalogue.claim_table(table)
     if node.identifier is not None:

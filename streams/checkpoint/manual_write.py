@@ -7,8 +7,9 @@ happened: taking the build over once more waits for it, since it holds the build
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from streams.ambient import Ambient
 from streams.checkpoint.checkpoint import Checkpoint, Committed, commit
@@ -22,11 +23,19 @@ from streams.store import Store
 MANUAL_AGENT = "cli"
 ATTEMPTS_MAX = 50
 
+State = Mapping[str, bytes]
+
 
 def commit_manually(
-    store: Store, effects: Sequence[Effect], *, ambient: Ambient, agent: str = MANUAL_AGENT
+    store: Store,
+    effects: Sequence[Effect],
+    *,
+    ambient: Ambient,
+    agent: str = MANUAL_AGENT,
+    settle: Callable[[State, Outcome], Mapping[str, bytes | None]] | None = None,
 ) -> Committed:
-    """Make the effects durable together, in one checkpoint of `agent`.
+    """Make the effects durable together, in one checkpoint of `agent`. `settle` gives what becomes of the agent's
+    state, from what it is and what the effects came to.
 
     Raises RowRejected where a row breaks a key, UsageError, StoreUnavailable (nothing was written; also where other
     writers never let go), CommitUnknown where the store cannot be asked whether it was.
@@ -34,6 +43,7 @@ def commit_manually(
     unknown: _Unknown | None = None
     for _ in range(ATTEMPTS_MAX):
         owner = _take_over(store, agent, unknown)
+        before = _state(store, owner.build) if settle is not None else {}  # nobody of an older epoch changes it now
         if unknown is not None and (entry := _entry_of(store, unknown)) is not None:
             return _read_back(store, entry, effects)
         checkpoint = Checkpoint(
@@ -45,6 +55,7 @@ def commit_manually(
             checkpoint_number=owner.checkpoint_number,
             segment=owner.segment,
             effects=tuple(effects),
+            settle=partial(settle, before) if settle is not None else None,
         )
         try:
             return commit(store, checkpoint, ambient=ambient)
@@ -73,6 +84,11 @@ def _take_over(store: Store, agent: str, unknown: _Unknown | None) -> Owner:
             return tx.agents.claim(build)
     except TransientError as error:
         raise (unknown.error if unknown is not None else error) from error
+
+
+def _state(store: Store, build: Build) -> State:
+    with store.read() as tx:
+        return tx.states.read(build)
 
 
 def _entry_of(store: Store, unknown: _Unknown) -> LedgerEntry | None:

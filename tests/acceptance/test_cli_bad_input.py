@@ -143,7 +143,7 @@ def test_a_bad_line_is_named_and_what_stands_before_it_is_told(made: Path) -> No
     assert "bad.csv:3" in cli("tables", "import", "bad", str(bad), "--json", code=1).error["message"]
     bad.write_text("n\n1\nx\n")
     error = cli("tables", "import", "notes", str(bad), "--json", code=1).error["message"]
-    assert "row 2" in error
+    assert "bad.csv:3" in error
     assert "'n'" in error
     assert cli("tables", "rows", "notes", "--json").lines == [{"n": 1}]
     assert "cannot be read" in cli("tables", "append", "notes", "absent.ndjson", code=2).err
