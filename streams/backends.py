@@ -10,6 +10,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from streams.ambient import Ambient
+from streams.beside import Beside, beside_of
 from streams.errors import UsageError
 from streams.log import Log
 from streams.store import Commits, NamesHolder, SharesDriver, Store, Transaction
@@ -86,6 +87,9 @@ class StoreWithLog:
 
     def read(self) -> AbstractContextManager[Transaction]:
         return self._store.read()
+
+    def beside(self) -> Beside | None:
+        return beside_of(self._store)
 
     def holds_liveness(self, holder: str) -> bool | None:
         return self._store.holds_liveness(holder)

@@ -29,9 +29,9 @@ class Beside(Protocol):
 
 @runtime_checkable
 class WorksBeside(Protocol):
-    """A store that others' work may go on beside."""
+    """A store that others' work may go on beside; None where it may not after all."""
 
-    def beside(self) -> Beside: ...
+    def beside(self) -> Beside | None: ...
 
 
 class OnThread:

@@ -16,7 +16,8 @@ import pytest
 from streams.agents import agent_loop
 from streams.agents.agent_loop import Agent
 from streams.agents.body import RecordBody
-from streams.beside import Beside, OnThread
+from streams.backends import StoreWithLog
+from streams.beside import Beside, OnThread, beside_of
 from streams.checkpoint.checkpoint import commit
 from streams.errors import CommitUnknown, Fenced, StoreUnavailable
 from streams.history.verify import verify
@@ -67,6 +68,11 @@ def begun(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> li
 @pytest.fixture
 def engine(store: Store, ambient: ManualAmbient, begun: list[Beside]) -> Engine:
     return Engine(store, ambient)
+
+
+def test_a_log_that_lives_elsewhere_takes_nothing_from_what_the_store_offers(store: Store) -> None:
+    """Kafka beside PostgreSQL: checkpoints fly as they do without it."""
+    assert type(beside_of(StoreWithLog(store, store.log))) is type(beside_of(store))
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, at: int, before: Callable[[], None], after: Callable[[], None]) -> None:
