@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from datetime import datetime
-from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from streams.decisions.watermark import time_us
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from streams.ids_together import made
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32, as the ULID specification has it
 _PAIRS = tuple(a + b for a in _ALPHABET for b in _ALPHABET)
@@ -21,12 +17,13 @@ _SPREAD = 0x9E3779B97F4A7C15F39D | 1  # odd, so that multiplying modulo 2**80 is
 _UNSPREAD = pow(_SPREAD, -1, 1 << _RANDOM_BITS)
 _VALUES = {letter: value for value, letter in enumerate(_ALPHABET)}
 _ORDINAL_BITS = 20
+_ORDINAL_MASK = (1 << _ORDINAL_BITS) - 1
+_PLACE_MAX = 2**63 - 1
 _STRETCH_BITS = 12  # more room for the ordinals of a stretch: 32 bits in all
-_LIMB_BITS = 20  # of an id, so that a limb times a count below 2**32 fits 64 bits
-_LIMB_MASK = (1 << _LIMB_BITS) - 1
 _TIME_LETTERS = 10
 _ID_LETTERS = 26
 NAME_BYTES_MAX = 63
+TOGETHER_MIN = 512  # fewer ids are made one by one, without numpy
 
 
 def version_name(table: str, version: int, at: datetime) -> str:
@@ -35,6 +32,11 @@ def version_name(table: str, version: int, at: datetime) -> str:
     digest = hashlib.sha256(f"{table}/{version}/{milliseconds}".encode()).hexdigest()[:4]
     suffix = f"__{milliseconds:011x}{digest}"
     return table.encode()[: NAME_BYTES_MAX - len(suffix)].decode(errors="ignore") + suffix
+
+
+def place_of(offset: int, ordinal: int = 0) -> int:
+    """A record's offset and the number of a row made from it, as one number."""
+    return (offset << _ORDINAL_BITS) + ordinal
 
 
 class RecordIds:
@@ -65,13 +67,24 @@ class RecordIds:
             f"{pairs[rest >> 10 & 1023]}{pairs[rest & 1023]}"
         )
 
-    def many(self, at: datetime, offset: int, first: int, count: int) -> list[str]:
+    def many(self, at: datetime, offset: int, first: int, count: int) -> Sequence[str]:
         """The ids of `count` rows of one record, from ordinal `first` on: the same as `make` gives them."""
-        self._look_at(at)
-        start = self._base + ((offset << _ORDINAL_BITS) + first) * _SPREAD
-        return _letters(self._prefix, start, count)
+        start = place_of(offset, first)
+        return self.of_places([at] * count, range(start, start + count))
 
-    def of_stretch(self, at: datetime, first_offset: int, count: int) -> list[str]:
+    def of_places(self, ats: Sequence[datetime], places: Sequence[int]) -> Sequence[str]:
+        """The ids of rows in order, of the records taken at `ats` (see `place_of`): the same as `make` gives them."""
+        if len(places) < TOGETHER_MIN or max(places) > _PLACE_MAX:
+            held = zip(ats, places, strict=True)
+            return [self.make(at, place >> _ORDINAL_BITS, place & _ORDINAL_MASK) for at, place in held]
+        if ats.count(ats[0]) == len(ats):
+            times = [_milliseconds(ats[0])]
+        else:
+            milliseconds = {at: _milliseconds(at) for at in set(ats)}
+            times = [milliseconds[at] for at in ats]
+        return made(times, places, base=self._base, factor=_SPREAD, pairs=_PAIRS)
+
+    def of_stretch(self, at: datetime, first_offset: int, count: int) -> Sequence[str]:
         """Ids of `count` rows, below 2**32, that were made from a whole stretch of records, taken from `at` on.
 
         `offset_of` finds no record in them: no single one made such a row.
@@ -97,32 +110,10 @@ class RecordIds:
         return ((rest - self._base) * _UNSPREAD & _MASK) >> _ORDINAL_BITS
 
 
-@lru_cache(maxsize=1)
-def _letter_pairs() -> NDArray[np.uint16]:
-    """`_PAIRS`, two ASCII letters in each number."""
-    import numpy as np
-
-    return np.frombuffer("".join(_PAIRS).encode(), dtype=np.uint16)
-
-
-def _letters(prefix: str, start: int, count: int) -> list[str]:
-    """Ids whose last 80 bits are `start`, `start + _SPREAD`, …: all at once in numpy, by limbs of 20 bits."""
-    import numpy as np
-
-    pairs, steps = _letter_pairs(), np.arange(count, dtype=np.uint64)
-    letters = np.empty((count, _ID_LETTERS // 2), dtype=np.uint16)
-    letters[:, : _TIME_LETTERS // 2] = np.frombuffer(prefix.encode(), dtype=np.uint16)
-    limb = np.zeros(count, dtype=np.uint64)
-    for place in range(_RANDOM_BITS // _LIMB_BITS):
-        low = _LIMB_BITS * place
-        limb = steps * np.uint64(_SPREAD >> low & _LIMB_MASK) + np.uint64(start >> low & _LIMB_MASK) + limb
-        letters[:, -1 - 2 * place] = pairs[limb & np.uint64(1023)]
-        letters[:, -2 - 2 * place] = pairs[limb >> np.uint64(10) & np.uint64(1023)]
-        limb >>= np.uint64(_LIMB_BITS)  # what is carried into the next
-    text = letters.tobytes().decode("ascii")
-    return [text[first : first + _ID_LETTERS] for first in range(0, len(text), _ID_LETTERS)]
-
-
 def _time_part(at: datetime) -> str:
-    milliseconds = max((time_us(at) or 0) // 1000, 0)
+    milliseconds = _milliseconds(at)
     return "".join(_PAIRS[milliseconds >> shift & 1023] for shift in (40, 30, 20, 10, 0))
+
+
+def _milliseconds(at: datetime) -> int:
+    return max((time_us(at) or 0) // 1000, 0)

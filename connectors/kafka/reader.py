@@ -10,7 +10,7 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,8 @@ from connectors.kafka.loop import KafkaLoop
 from connectors.kafka.record_batches import is_checked, log_records, read_whole
 from connectors.kafka.settings import KafkaSettings
 from streams.errors import MillstreamError, StoreUnavailable
-from streams.log import LogRecord, LogSlice
+from streams.log import LogSlice
+from streams.log_records import LogRecords
 
 POLL_RECORDS = 10_000  # a getmany of so many costs two thirds of ten of a thousand
 POLL_MS = 100  # how soon a place that is sought is gone to
@@ -36,7 +37,7 @@ RETRY_S = 0.5
 
 @dataclass(slots=True)
 class _Chunk:
-    records: list[LogRecord]
+    records: LogRecords
     next_offset: int
     size_bytes: int
 
@@ -121,27 +122,25 @@ class KafkaReader:
 
     def _take(self, held: _Place, records_max: int) -> LogSlice:
         """The chunks that lie ready, put together up to so many records."""
-        first, had_room = held.next_offset, held.has_room
-        records: list[LogRecord] = []
-        while held.chunks and len(records) < records_max:
+        first, had_room, count = held.next_offset, held.has_room, 0
+        pieces: list[LogRecords] = []
+        while held.chunks and count < records_max:
             chunk = held.chunks[0]
-            room = records_max - len(records)
+            room = records_max - count
             if len(chunk.records) <= room:
                 held.chunks.popleft()
-                records = records + chunk.records if records else chunk.records
-                held.next_offset = chunk.next_offset
-                held.ahead_records -= len(chunk.records)
-                held.ahead_bytes -= chunk.size_bytes
-                continue
-            records = records + chunk.records[:room]
-            size_bytes = chunk.size_bytes * room // len(chunk.records)
-            held.chunks[0] = _Chunk(chunk.records[room:], chunk.next_offset, chunk.size_bytes - size_bytes)
-            held.next_offset = chunk.records[room].offset
-            held.ahead_records -= room
+                piece, size_bytes, held.next_offset = chunk.records, chunk.size_bytes, chunk.next_offset
+            else:
+                piece, size_bytes = chunk.records[:room], chunk.size_bytes * room // len(chunk.records)
+                held.chunks[0] = _Chunk(chunk.records[room:], chunk.next_offset, chunk.size_bytes - size_bytes)
+                held.next_offset = chunk.records.offsets[room]
+            pieces.append(piece)
+            count += len(piece)
+            held.ahead_records -= len(piece)
             held.ahead_bytes -= size_bytes
         if not had_room and held.has_room:
             self._wake()
-        return LogSlice(records, first, held.next_offset)
+        return LogSlice(LogRecords.joined(pieces), first, held.next_offset)
 
     # On the loop
 
@@ -208,7 +207,7 @@ class KafkaReader:
 
     async def _poll(
         self, consumer: AIOKafkaConsumer, room: Sequence[TopicPartition]
-    ) -> dict[TopicPartition, list[Any]]:
+    ) -> Mapping[TopicPartition, Sequence[Any]]:
         """What has come of these; nothing as soon as another place is wanted, or after a while."""
         awake = asyncio.ensure_future(self._awake_again())
         polling = asyncio.ensure_future(consumer.getmany(*room, timeout_ms=POLL_MS, max_records=POLL_RECORDS))
@@ -258,16 +257,16 @@ class KafkaReader:
         self,
         consumer: AIOKafkaConsumer,
         places: dict[TopicPartition, _Place],
-        found: dict[TopicPartition, list[Any]],
+        found: Mapping[TopicPartition, Sequence[Any]],
     ) -> None:
         chunks = {}
         for place, held in places.items():
             state = consumer._subscription.subscription.assignment.state_value(place)
             following = state.position if state.has_valid_position else held.fetched_to
             if following != held.fetched_to:
-                messages = found.get(place, [])
-                records = messages if self._is_whole else log_records(messages)
-                chunks[place] = _Chunk(records, following, sum(len(record.value) for record in records))
+                messages = found.get(place, ())
+                records = messages if isinstance(messages, LogRecords) else log_records(messages)
+                chunks[place] = _Chunk(records, following, sum(map(len, records.values)))
             if state.lso is not None:
                 held.end_offset = max(state.lso, following)
         with self._changed:

@@ -18,12 +18,12 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.control_record import ABORT_MARKER, ControlRecord
 
-from streams.log import LogRecord
+from streams.log_records import NONE, LogRecords
 
 CHECKED_VERSIONS = frozenset({"0.14.0"})
 READ_COMMITTED = 1
 
-Slices = dict[TopicPartition, list[LogRecord]]
+Slices = dict[TopicPartition, LogRecords]
 
 
 class Times(dict[int, datetime]):
@@ -34,22 +34,19 @@ class Times(dict[int, datetime]):
         return at
 
 
-def log_records(messages: Sequence[Any]) -> list[LogRecord]:
+def log_records(messages: Sequence[Any]) -> LogRecords:
     """Ours of what the client calls records: those of its batches, or those that it makes of them."""
-    new, times = tuple.__new__, Times()
-    return [
-        new(
-            LogRecord,
-            (
-                message.offset,
-                times[message.timestamp],
-                None if (key := message.key) is None else key.decode(errors="backslashreplace"),
-                message.value or b"",
-                tuple(headers) if (headers := message.headers) else (),
-            ),
-        )
-        for message in messages
-    ]
+    keys = [message.key for message in messages]
+    values = [message.value for message in messages]
+    headers = [message.headers for message in messages]
+    times = Times()
+    return LogRecords(
+        [message.offset for message in messages],
+        [times[message.timestamp] for message in messages],
+        [None if key is None else key.decode(errors="backslashreplace") for key in keys],
+        [value or b"" for value in values] if None in values else values,
+        [tuple(each) if each else () for each in headers],
+    )
 
 
 def is_checked() -> bool:
@@ -77,12 +74,12 @@ class RecordBatches:
         self.next_fetch_offset: int = fetched.next_fetch_offset
         self.has_more = True
 
-    def take(self, records_max: int) -> list[LogRecord]:
+    def take(self, records_max: int) -> LogRecords:
         """The next ones; fewer only at the end."""
-        taken: list[LogRecord] = []
+        taken: list[Any] = []
         while len(taken) < records_max and self._has_batch():
             wanted = records_max - len(taken)
-            found = log_records(list(islice(self._records, wanted)))
+            found = list(islice(self._records, wanted))
             is_ended = len(found) < wanted
             if (
                 found and found[0].offset < self.next_fetch_offset
@@ -92,8 +89,8 @@ class RecordBatches:
                 self.next_fetch_offset, self._batch = self._batch.next_offset, None
             elif found:
                 self.next_fetch_offset = found[-1].offset + 1
-            taken = taken + found if taken else found
-        return taken
+            taken += found
+        return log_records(taken)
 
     def _has_batch(self) -> bool:
         """Whether there is a batch in hand, having gone to the next that holds records to be read."""
@@ -163,12 +160,12 @@ class _Fetched:
                     break
         return found
 
-    def _taken(self, place: TopicPartition, fetched: Any, records_max: int) -> list[LogRecord]:
+    def _taken(self, place: TopicPartition, fetched: Any, records_max: int) -> LogRecords:
         if not isinstance(fetched._partition_records, RecordBatches):
             fetched._partition_records = RecordBatches(fetched._partition_records)
         if not fetched.check_assignment(place):  # sought elsewhere since
             self._forget(place)
-            return []
+            return NONE
         batches: RecordBatches = fetched._partition_records
         try:
             records = batches.take(records_max)

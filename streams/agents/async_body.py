@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from streams.agents.body import Failure, Processed, Row, Surroundings, as_rows, may_retry, note_failure
+from streams.agents.body import Failure, Processed, Row, Surroundings, append_all, as_rows, may_retry, note_failure
 from streams.agents.feed import Batch
 from streams.decisions.retry import backoff_s
 from streams.errors import DataError, StopError
 from streams.ids import RecordIds
 from streams.model.record import Record
+from streams.rows.rows import Rows
 from streams.wait import Task
 
 
@@ -38,13 +39,14 @@ class AsyncBody:
         if self._runner is None:
             self._runner = asyncio.Runner()
         answers = self._runner.run(self._answers(batch, start, stop, around))
-        done = Processed(start, start, around.rows())
+        done, made = Processed(start, start, around.rows()), list[str]()
         for index, answer in enumerate(answers, start):
             done.stop = index + 1
             if not answer.error:
-                self._append(batch, index, answer, ids, done)
+                made += self._append(batch, index, answer, ids, done.rows)
             if answer.error and not note_failure(done, Failure(index, answer.attempts, answer.error), around.policy):
                 break
+        done.record_ids = made
         return done
 
     def close(self) -> None:
@@ -53,16 +55,15 @@ class AsyncBody:
             self._runner.close()
             self._runner = None
 
-    def _append(self, batch: Batch, index: int, answer: _Answer, ids: RecordIds, done: Processed) -> None:
-        """Encode a record's rows; one that cannot be stored makes the record a failure."""
-        mark, at, offset = len(done.record_ids), batch.timestamp(index), batch.offset(index)
+    def _append(self, batch: Batch, index: int, answer: _Answer, ids: RecordIds, rows: Rows) -> list[str]:
+        """Encode a record's rows, and give their ids; one that cannot be stored makes the record a failure."""
+        at, offset = batch.timestamp(index), batch.offset(index)
         try:
-            for ordinal, row in enumerate(answer.rows):
-                done.rows.append(row)
-                done.record_ids.append(ids.make(at, offset, ordinal))
+            count = append_all(rows, answer.rows)
         except DataError as error:
-            done.keep(mark)
             answer.error, answer.attempts = error, answer.attempts or 1
+            return []
+        return [ids.make(at, offset, ordinal) for ordinal in range(count)]
 
     async def _answers(self, batch: Batch, start: int, stop: int, around: Surroundings) -> list[_Answer]:
         """The answers to the records that were begun before time was up, in order."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 from streams.agents.decoding import DECODED_MAX
@@ -15,7 +16,7 @@ from streams.agents.feed import Batch
 from streams.ambient import Ambient
 from streams.decisions.retry import FailurePolicy, OnError, backoff_s, halves
 from streams.errors import DataError, RowRejected, StopError, TransientError
-from streams.ids import RecordIds
+from streams.ids import RecordIds, place_of
 from streams.model.record import Record
 from streams.rows.rows import Rows
 from streams.rows.schema import Schema
@@ -46,14 +47,9 @@ class Processed:
     start: int
     stop: int
     rows: Rows
-    record_ids: list[str | None] = field(default_factory=list)
+    record_ids: Sequence[str | None] = ()
     failures: list[Failure] = field(default_factory=list)
     halted: Failure | None = None
-
-    def keep(self, rows: int) -> None:
-        """Forget all rows but the first so many."""
-        self.rows.truncate(rows)
-        del self.record_ids[rows:]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +93,37 @@ def as_rows(result: object) -> Iterable[Row]:
     )
 
 
+class _Places:
+    """Which records the rows were made from, so that their ids are made together in the end.
+
+    A record before `_next` that is not told of gave one row.
+    """
+
+    def __init__(self, batch: Batch, first: int) -> None:
+        self._batch = batch
+        self._next = first
+        self._ats: list[datetime] = []
+        self._places: list[int] = []
+
+    def gave(self, index: int, rows: int) -> None:
+        """So many rows were made from record `index`; one from each before it that was not told of."""
+        self.until(index)
+        self._next = index + 1
+        if rows:
+            first = place_of(self._batch.offset(index))
+            self._places += range(first, first + rows)
+            self._ats += [self._batch.timestamp(index)] * rows
+
+    def until(self, stop: int) -> None:
+        """One row was made from each record below `stop` that was not told of."""
+        self._ats += self._batch.timestamps(self._next, stop)
+        self._places += map(place_of, self._batch.offsets(self._next, stop))
+        self._next = stop
+
+    def ids(self, ids: RecordIds) -> Sequence[str]:
+        return ids.of_places(self._ats, self._places)
+
+
 class RecordBody:
     """A function of one record."""
 
@@ -105,48 +132,56 @@ class RecordBody:
 
     def process(self, batch: Batch, start: int, stop: int, ids: RecordIds, around: Surroundings) -> Task[Processed]:
         done = Processed(start, stop, around.rows())
-        monotonic = around.ambient.monotonic
-        deadline = monotonic() + around.interval_s
-        records: Sequence[Record | None] = ()
-        first = start
-        for index in range(start, stop):
-            if index - first >= len(records):
-                first, records = index, _decoded(batch, index, min(index + DECODED_MAX, stop))
-            record = records[index - first]
-            attempts = 0
-            while (error := self._attempt(record, batch, index, ids, done)) is not None:
-                attempts += 1
-                if not may_retry(error, attempts, around.policy):
-                    break
-                yield Wait(backoff_s(attempts, around.policy, chance=around.ambient.random()))
-            if error is not None and not note_failure(done, Failure(index, attempts, error), around.policy):
-                return done
-            if monotonic() >= deadline:  # asked each time: a call may take seconds, and a stop waits for the checkpoint
-                done.stop = index + 1
-                return done
+        places = _Places(batch, start)
+        yield from self._apply(batch, done, places, around)
+        places.until(done.stop)
+        done.record_ids = places.ids(ids)
         return done
 
-    def _attempt(
-        self, record: Record | None, batch: Batch, index: int, ids: RecordIds, done: Processed
-    ) -> Exception | None:
-        mark = len(done.record_ids)
-        try:
-            if record is None:
-                (record,) = batch.records(index, index + 1)
-            result = self._function(record)
-            if type(result) is dict:  # what nearly all return
-                done.rows.append(result)
-                done.record_ids.append(ids.make(record.timestamp, record.offset))
-                return None
-            for ordinal, row in enumerate(as_rows(result)):
-                done.rows.append(row)
-                done.record_ids.append(ids.make(record.timestamp, record.offset, ordinal))
-        except StopError:
-            raise
-        except Exception as error:  # noqa: BLE001 - the user's code: whatever it raises is this record's failure
-            done.keep(mark)
-            return error
-        return None
+    def _apply(self, batch: Batch, done: Processed, places: _Places, around: Surroundings) -> Task[None]:
+        """To the records of `done`, which ends early where time is up or the policy ends the node."""
+        function, append, monotonic = self._function, done.rows.append, around.ambient.monotonic
+        deadline_s = monotonic() + around.interval_s
+        stop = done.stop
+        for first in range(done.start, stop, DECODED_MAX):
+            for index, record in enumerate(_decoded(batch, first, min(first + DECODED_MAX, stop)), first):
+                attempts = 0
+                while True:
+                    try:
+                        result = function(record if record is not None else batch.record(index))
+                        if type(result) is dict:  # what nearly all return
+                            append(result)
+                        else:
+                            places.gave(index, append_all(done.rows, result))
+                        break
+                    except StopError:
+                        raise
+                    except Exception as error:  # noqa: BLE001 - the user's code: whatever it raises is this record's failure
+                        failed = error
+                    attempts += 1
+                    if may_retry(failed, attempts, around.policy):
+                        yield Wait(backoff_s(attempts, around.policy, chance=around.ambient.random()))
+                        continue
+                    if not note_failure(done, Failure(index, attempts, failed), around.policy):
+                        return
+                    places.gave(index, 0)
+                    break
+                if monotonic() >= deadline_s:  # asked each time: a call may take seconds, and a stop waits for it
+                    done.stop = index + 1
+                    return
+
+
+def append_all(rows: Rows, result: object) -> int:
+    """Append what a function returned, all or nothing; how many rows it was."""
+    before, count = len(rows), 0
+    try:
+        for row in as_rows(result):
+            rows.append(row)
+            count += 1
+    except BaseException:
+        rows.truncate(before)
+        raise
+    return count
 
 
 def _decoded(batch: Batch, start: int, stop: int) -> Sequence[Record | None]:
@@ -187,18 +222,17 @@ class FrameBody:
         return True
 
     def _attempt(self, batch: Batch, start: int, stop: int, ids: RecordIds, done: Processed) -> Exception | None:
-        mark = len(done.record_ids)
         try:
             frame = self._function(batch.frame(start, stop))
             if frame is not None:
-                at, first = batch.timestamp(start), batch.offset(start)
                 done.rows.append_frame(frame)
-                done.record_ids.extend(ids.of_stretch(at, first, len(frame)))
         except StopError:
             raise
         except Exception as error:  # noqa: BLE001 - the user's code: whatever it raises is this stretch's failure
-            done.keep(mark)
             return error
+        if frame is not None:
+            made = ids.of_stretch(batch.timestamp(start), batch.offset(start), len(frame))
+            done.record_ids = [*done.record_ids, *made] if done.record_ids else made
         return None
 
 

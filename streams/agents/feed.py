@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from streams.agents.decoding import DECODED_MAX, DECODERS, Decode, decode_json
+from streams.agents.decoding import DECODED_MAX, DECODERS, Decode, decode_all, decode_json
 from streams.errors import PositionInvalid, PositionLost
 from streams.log import LogRecord
+from streams.log_records import LogRecords
 from streams.model.dead_letter import DeadLetter
 from streams.model.ledger import Cause
 from streams.model.position import Build, Move, Position
@@ -63,8 +64,18 @@ class Batch:
     def offset(self, index: int) -> int:
         return self.rows.offsets[index] if self.rows is not None else self.log_records[index].offset
 
+    def offsets(self, start: int, stop: int) -> Sequence[int]:
+        if self.rows is not None:
+            return self.rows.offsets[start:stop]
+        return LogRecords.of(self.log_records[start:stop]).offsets
+
     def timestamp(self, index: int) -> datetime:
         return self.rows.ats[index] if self.rows is not None else self.log_records[index].timestamp
+
+    def timestamps(self, start: int, stop: int) -> Sequence[datetime]:
+        if self.rows is not None:
+            return self.rows.ats[start:stop]
+        return LogRecords.of(self.log_records[start:stop]).timestamps
 
     def key(self, index: int) -> str | None:
         return None if self.rows is not None else self.log_records[index].key
@@ -80,28 +91,21 @@ class Batch:
         if self.rows is not None:
             decode = decode_plan(self.rows.schema)
             return [decode(values) for values in self.rows.values[start:stop]]
-        return [self.decode(record) for record in self.log_records[start:stop]]
+        return decode_all(self.decode, LogRecords.of(self.log_records[start:stop]))
 
     def records(self, start: int, stop: int) -> list[Record]:
         """The same with their places. Raises RecordRejected."""
-        at = Record.at
-        partition = self.partition
+        fields = self.fields(start, stop)
         if self.rows is not None:
-            rows = self.rows
-            return [
-                at(fields, partition, offset, timestamp=timestamp, record_id=record_id)
-                for fields, offset, timestamp, record_id in zip(
-                    self.fields(start, stop),
-                    rows.offsets[start:stop],
-                    rows.ats[start:stop],
-                    rows.record_ids[start:stop],
-                    strict=True,
-                )
-            ]
-        return [
-            at(self.decode(record), partition, record.offset, timestamp=record.timestamp, key=record.key)
-            for record in self.log_records[start:stop]
-        ]
+            ids, ats = self.rows.record_ids[start:stop], self.rows.ats[start:stop]
+            return Record.all_at(fields, self.partition, self.rows.offsets[start:stop], timestamps=ats, record_ids=ids)
+        held = LogRecords.of(self.log_records[start:stop])
+        return Record.all_at(fields, self.partition, held.offsets, timestamps=held.timestamps, keys=held.keys)
+
+    def record(self, index: int) -> Record:
+        """One of them. Raises RecordRejected."""
+        (found,) = self.records(index, index + 1)
+        return found
 
     def frame(self, start: int, stop: int) -> pd.DataFrame:
         """The same as a frame, one column a field."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import repeat
 from typing import Any
 
 
@@ -61,3 +63,26 @@ class Record(dict[str, Any]):
         record.key = key
         record.record_id = record_id
         return record
+
+    @classmethod
+    def all_at(
+        cls,
+        fields: Iterable[dict[str, Any]],
+        partition: Partition,
+        offsets: Iterable[int],
+        *,
+        timestamps: Iterable[datetime],
+        keys: Iterable[str | None] = repeat(None),
+        record_ids: Iterable[str | None] = repeat(None),
+    ) -> list[Record]:
+        """One after another as `at` makes them."""
+        made = []
+        for each, offset, timestamp, key, record_id in zip(fields, offsets, timestamps, keys, record_ids, strict=False):
+            record = cls(each)
+            record.partition = partition
+            record.offset = offset
+            record.timestamp = timestamp
+            record.key = key
+            record.record_id = record_id
+            made.append(record)
+        return made

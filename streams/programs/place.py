@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from streams.ids import RecordIds
@@ -44,7 +45,7 @@ class Place:
         turn, rest = divmod(ordinal, ORDINALS)
         return self._ids_of(f"{self._name}+{turn}").make(self.at, self.offset, rest)
 
-    def new_ids(self, count: int) -> list[str]:
+    def new_ids(self, count: int) -> Sequence[str]:
         """The record ids of the next rows."""
         first = self.ordinal
         if first + count > ORDINALS:

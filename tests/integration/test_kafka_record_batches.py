@@ -16,6 +16,7 @@ from connectors.kafka import reader, record_batches
 from connectors.kafka.log import KafkaLog, open_log
 from streams.errors import StoreUnavailable
 from streams.log import LogRecord
+from streams.log_records import LogRecords
 from streams.model.record import Partition
 from tests.kafka_server import temporary_kafka, tool
 
@@ -267,7 +268,7 @@ def test_a_fault_inside_the_client_is_told_and_reading_goes_on(
     faults = ["the client's inside is not as it was"]
     real = record_batches.RecordBatches.take
 
-    def take(batches: record_batches.RecordBatches, records_max: int) -> list[LogRecord]:
+    def take(batches: record_batches.RecordBatches, records_max: int) -> LogRecords:
         if faults:
             raise AttributeError(faults.pop())
         return real(batches, records_max)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.ids import NAME_BYTES_MAX, RecordIds, version_name
+from streams.ids import NAME_BYTES_MAX, TOGETHER_MIN, RecordIds, place_of, version_name
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
@@ -48,4 +49,31 @@ def test_an_id_tells_the_offset_that_it_was_made_from(offset: int, ordinal: int)
 def test_many_ids_are_those_made_one_by_one(offset: int, first: int, count: int) -> None:
     ids = RecordIds("agent", "source:orders/0")
     at = datetime(2024, 5, 31, tzinfo=UTC)
-    assert ids.many(at, offset, first, count) == [ids.make(at, offset, first + index) for index in range(count)]
+    assert list(ids.many(at, offset, first, count)) == [ids.make(at, offset, first + index) for index in range(count)]
+
+
+PLACES = st.lists(
+    st.tuples(st.datetimes(timezones=st.just(UTC)), st.integers(0, 2**44), st.integers(0, 2**20 - 1)),
+    min_size=1,
+    max_size=9,
+)
+
+
+@given(PLACES, st.sampled_from([1, TOGETHER_MIN]))
+def test_ids_made_together_are_those_made_one_by_one(places: list[tuple[datetime, int, int]], times: int) -> None:
+    ids = RecordIds("agent", "source:orders/0")
+    given_places = places * times
+    ats = [at for at, _, _ in given_places]
+    together = ids.of_places(ats, [place_of(offset, ordinal) for _, offset, ordinal in given_places])
+    assert list(together) == [ids.make(at, offset, ordinal) for at, offset, ordinal in places] * times
+
+
+def test_ids_of_a_long_stretch_are_told_by_their_number() -> None:
+    ids = RecordIds("agent", "source:orders/0")
+    long, short = ids.of_stretch(AT, 2**28, TOGETHER_MIN + 1), ids.of_stretch(AT, 2**28, 3)
+    assert list(long)[:3] == list(short) == [long[0], long[1], long[2]] == list(long[:3])
+    assert long[-1] == list(long)[-1]
+    assert list(long[3:5]) == list(long)[3:5]
+    assert len(set(long)) == len(long) == TOGETHER_MIN + 1
+    with pytest.raises(IndexError):
+        long[TOGETHER_MIN + 1]
