@@ -16,6 +16,7 @@ from nodes.python.alias import aliased
 from nodes.python.execution import OnLine, load
 from nodes.python.spec import names_of, policy_of
 from streams.agents.agent_loop import Agent, AgentSpec
+from streams.agents.async_body import LoopWatch
 from streams.agents.node_body import NodeBody, keeping_state
 from streams.agents.partitions import partitions_of
 from streams.ambient import Ambient
@@ -66,6 +67,7 @@ def agent_task(
     secrets: Mapping[str, str] | None = None,
     partitions: Callable[[], Sequence[Partition]] | None = None,
     around_call: AroundCall | None = None,
+    watch: LoopWatch | None = None,
     refused: Mapping[tuple[Partition, int], str] | None = None,
     rebuild: Rebuild | None = None,
     on_line: OnLine | None = None,
@@ -73,7 +75,8 @@ def agent_task(
     """The loop of one `@agent` node, ready to run.
 
     `options` are what `stores` declare. `partitions` lists those that this worker owns; all, where it is None.
-    `around_call(function, argument)` makes each call of a function that is not async. `refused` are records that must
+    `around_call(function, argument)` makes each call of a function that is not async; `watch` is told of the event loop
+    of one that is. `refused` are records that must
     be set aside unseen, with what to say of them. `on_line` is given what the file prints as it is imported.
     Raises UsageError, or what the file raises.
     """
@@ -89,6 +92,7 @@ def agent_task(
         until_idle=until_idle,
         partitions=partitions,
         around_call=around_call,
+        watch=watch,
         refused=refused,
         rebuild=rebuild,
     )
@@ -106,6 +110,7 @@ def agent_of(
     until_idle: bool = False,
     partitions: Callable[[], Sequence[Partition]] | None = None,
     around_call: AroundCall | None = None,
+    watch: LoopWatch | None = None,
     refused: Mapping[tuple[Partition, int], str] | None = None,
     rebuild: Rebuild | None = None,
 ) -> Agent:
@@ -119,7 +124,8 @@ def agent_of(
         values.load(store, rebuild.build if rebuild is not None else live or Build(spec.name))
 
     stateful = node.uses_state
-    body = function.body(around_call=_around(around_call, values) if stateful else around_call)
+    around = _around(around_call, values) if stateful else around_call
+    body = function.body(around_call=around, limit_s=float(node.limits.time_s), watch=watch)
     return Agent(
         spec,
         NodeBody(body, scope, reload if stateful else None, refused or {}),

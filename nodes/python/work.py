@@ -121,6 +121,7 @@ def _do_agent(
         secrets=setup.secrets,
         partitions=lambda: assignment.of(partitions_of(store, inputs)),
         around_call=CallWatch(progress),
+        watch=progress,
         refused=job.refused,
         on_line=lambda stream, text: on_log("", next(numbers), stream, text),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from streams.agents.body import Failure, Processed, Row, Surroundings, append_all, as_rows, may_retry, note_failure
 from streams.agents.feed import Batch
@@ -25,12 +26,38 @@ class _Answer:
     error: Exception | None = None
 
 
-class AsyncBody:
-    """An `async` function of one record, on an event loop of its own that lives as long as the body."""
+PULSE_S = 1.0
+PULSES = 4  # at least, within the limit of a call
 
-    def __init__(self, function: Callable[[Record], Awaitable[object]], concurrency: int) -> None:
+
+class LoopWatch(Protocol):
+    """Is told that the event loop turns: by `enter` as it begins to and every `PULSE_S` or sooner, by `leave` when it
+    has come to its end. Whoever sees no `enter` for long knows that some function blocks it."""
+
+    def enter(self) -> None: ...
+
+    def leave(self) -> None: ...
+
+
+class AsyncBody:
+    """An `async` function of one record, on an event loop of its own that lives as long as the body.
+
+    A call that takes longer than `limit_s` is cancelled, and has failed. One that never lets go of the event loop can't
+    be: `watch` shows it.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Record], Awaitable[object]],
+        concurrency: int,
+        *,
+        limit_s: float | None = None,
+        watch: LoopWatch | None = None,
+    ) -> None:
         self._function = function
         self._concurrency = concurrency
+        self._limit_s = limit_s
+        self._watch = watch
         self._runner: asyncio.Runner | None = None
 
     def process(self, batch: Batch, start: int, stop: int, ids: RecordIds, around: Surroundings) -> Task[Processed]:
@@ -38,7 +65,7 @@ class AsyncBody:
         yield from ()
         if self._runner is None:
             self._runner = asyncio.Runner()
-        answers = self._runner.run(self._answers(batch, start, stop, around))
+        answers = self._runner.run(self._watched(batch, start, stop, around))
         done, made = Processed(start, start, around.rows()), list[str]()
         for index, answer in enumerate(answers, start):
             done.stop = index + 1
@@ -64,6 +91,16 @@ class AsyncBody:
             answer.error, answer.attempts = error, answer.attempts or 1
             return []
         return [ids.make(at, offset, ordinal) for ordinal in range(count)]
+
+    async def _watched(self, batch: Batch, start: int, stop: int, around: Surroundings) -> list[_Answer]:
+        if self._watch is None:
+            return await self._answers(batch, start, stop, around)
+        pulse = asyncio.create_task(_pulse(self._watch, min(PULSE_S, (self._limit_s or PULSE_S) / PULSES)))
+        try:
+            return await self._answers(batch, start, stop, around)
+        finally:
+            pulse.cancel()
+            self._watch.leave()
 
     async def _answers(self, batch: Batch, start: int, stop: int, around: Surroundings) -> list[_Answer]:
         """The answers to the records that were begun before time was up, in order."""
@@ -95,11 +132,23 @@ class AsyncBody:
             await asyncio.sleep(backoff_s(answer.attempts, around.policy, chance=around.ambient.random()))
 
     async def _attempt(self, batch: Batch, index: int, answer: _Answer) -> Exception | None:
+        limit = asyncio.timeout(self._limit_s)
         try:
             (record,) = batch.records(index, index + 1)
-            answer.rows = list(as_rows(await self._function(record)))
+            async with limit:
+                answer.rows = list(as_rows(await self._function(record)))
         except StopError:
             raise
+        except TimeoutError as error:
+            if not limit.expired():
+                return error
+            return TimeoutError(f"the call took longer than its limit (limits.time_s) of {self._limit_s:g} s")
         except Exception as error:  # noqa: BLE001 - the user's code: whatever it raises is this record's failure
             return error
         return None
+
+
+async def _pulse(watch: LoopWatch, every_s: float) -> None:
+    while True:
+        watch.enter()
+        await asyncio.sleep(every_s)

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, TypeVar
 
-from streams.agents.async_body import AsyncBody
+from streams.agents.async_body import AsyncBody, LoopWatch
 from streams.agents.body import Body, FrameBody, RecordBody
 from streams.errors import RecordRejected, UsageError
 from streams.model.record import Record
@@ -65,13 +65,17 @@ class AgentFunction(Generic[Arguments, Result]):
         """In a script started by hand: run this file's agents until nothing is left to read. Does not return."""
         hand_over(f"{self.name}.run()")
 
-    def body(self, *, around_call: AroundCall | None = None) -> Body:
-        """How the function is applied to a batch. `around_call` makes its calls, but for those that are awaited."""
+    def body(
+        self, *, around_call: AroundCall | None = None, limit_s: float | None = None, watch: LoopWatch | None = None
+    ) -> Body:
+        """How the function is applied to a batch. `around_call` makes its calls, but for those that are awaited: these
+        may take `limit_s` each, on a loop that `watch` is told of."""
         if self.options.frames:
             return FrameBody(_called(typing.cast(Callable[[Any], Any], self.function), around_call))
         checked = _typed(self.function)
         if self.is_async:
-            return AsyncBody(typing.cast(Callable[[Record], Awaitable[object]], checked), self.options.concurrency)
+            awaited = typing.cast(Callable[[Record], Awaitable[object]], checked)
+            return AsyncBody(awaited, self.options.concurrency, limit_s=limit_s, watch=watch)
         return RecordBody(_called(checked, around_call))
 
 

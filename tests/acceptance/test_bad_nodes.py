@@ -89,6 +89,32 @@ def test_a_record_that_ends_the_process_is_set_aside_and_the_rest_goes_on(
         assert httpx.get(f"{service.url}/readyz").status_code == 200
 
 
+def test_an_awaited_call_that_never_ends_is_given_up_and_its_record_set_aside(tmp_path: Path) -> None:
+    """The others that are awaited beside it go on, in the same process."""
+    waiting = AGENT.replace("import os,", "import asyncio, os,").replace("def bad", "async def bad")
+    project = serve(tmp_path, waiting, "await asyncio.sleep(600)", time_s=1)
+    with live(project) as service:
+        for n in range(6):
+            assert service.post("leads", {"n": n}).status_code == 200
+        rows = eventually(
+            "all but the bad one are there",
+            lambda: len(found := table_rows(project, "select n from bads order by _offset")) == 5 and found,
+        )
+        assert rows == [(0,), (1,), (2,), (4,), (5,)]
+        (letter,) = httpx.get(f"{service.url}/api/dead-letters").json()["dead_letters"]
+        assert (letter["offset"], letter["error"]["type"]) == (3, "TimeoutError")
+        assert "limits.time_s" in letter["error"]["message"]
+        assert failures(service, "bad:bad") == []
+
+
+def test_an_awaited_call_that_blocks_its_event_loop_is_a_failed_run_that_names_the_cause(tmp_path: Path) -> None:
+    project = serve(tmp_path, AGENT.replace("def bad", "async def bad"), "time.sleep(600)", time_s=2)
+    with live(project) as service:
+        service.post("leads", {"n": 3})
+        eventually("it is killed", lambda: any("limits.time_s" in line for line in failures(service, "bad:bad")))
+        assert httpx.get(f"{service.url}/readyz").status_code == 200
+
+
 def test_a_node_that_fails_before_any_record_is_stopped_with_its_error(tmp_path: Path) -> None:
     project = serve(tmp_path, AGENT, "pass")
     (project / "bad.py").write_text(
