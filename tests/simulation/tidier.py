@@ -44,7 +44,10 @@ def graph_of(reading: Mapping[str, Sequence[tuple[str, Kind]]], topics: Sequence
     ]
     for topic in topics:
         entry = WebhookEntry(webhook=topic, retention_days=7, dedup_window_days=DEDUP_WINDOW_DAYS)
-        nodes.append(Node(f"webhook:{topic}", NodeKind.WEBHOOK, "graph.yml", 1, webhook=entry))
+        source = Dataset(Kind.SOURCE, topic)
+        sink = next((name for name, inputs in reading.items() if (topic, Kind.SOURCE) in inputs), topic)
+        inputs = (Input(source, topic),)
+        nodes.append(Node(sink, NodeKind.WEBHOOK, "graph.yml", 1, inputs=inputs, webhook=entry))
     return Graph("simulated", "simulated", tuple(nodes))
 
 
