@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
+from psycopg.adapt import PyFormat, Transformer
+from psycopg.pq import Format
 
+from connectors.postgres.column_copy import SIGNATURE, TRAILER, RowBytes
 from connectors.postgres.ddl import PostgresVersionDDL
 from connectors.postgres.selecting import select_sql
 from connectors.postgres.storage import SQL_TYPES, comparable, placed, quoted, selected, sql_name_of, types_of
@@ -15,10 +18,12 @@ from connectors.sql.session import Session
 from streams.errors import StoreUnavailable, UsageError
 from streams.model.selection import Selected, Selection
 from streams.model.table_version import StoredRows, VersionInfo
-from streams.rows.schema import OVERFLOW_COLUMN, Schema
+from streams.rows.schema import OVERFLOW_COLUMN, Schema, Type
+from streams.rows.turned_rows import TurnedRows
 from streams.store import UpsertCounts
 
 _OUTSIDE_MAX = 10
+_POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _SYSTEM_TYPES = ["int4", "int8", "timestamptz", "text"]
 _SYSTEM_COLUMNS = "_partition, _offset, _at, record_id"
 _REWRITTEN = """
@@ -46,8 +51,48 @@ class PostgresRows:
         record_ids: Sequence[str | None],
         rows: Sequence[tuple[object, ...]],
     ) -> None:
+        if isinstance(rows, TurnedRows):
+            self._copy_columns(version, partition, first_offset=first_offset, at=at, record_ids=record_ids, rows=rows)
+            return
         places = ((partition, first_offset + index, at, record_id) for index, record_id in enumerate(record_ids))
         self._copy(self._ddl.qualified(version.sql_name), version, places, rows)
+
+    def _copy_columns(
+        self,
+        version: VersionInfo,
+        partition: int,
+        *,
+        first_offset: int,
+        at: datetime,
+        record_ids: Sequence[str | None],
+        rows: TurnedRows,
+    ) -> None:
+        types = types_of(version.schema)
+        held = RowBytes(len(rows), columns=len(types) + len(_SYSTEM_TYPES))
+        held.same(partition.to_bytes(4, "big"))
+        held.counted(first_offset)
+        held.same(((at - _POSTGRES_EPOCH) // timedelta(microseconds=1)).to_bytes(8, "big", signed=True))
+        held.column(record_ids, Type.TEXT, self._dump("text"))
+        for kind, values in zip(types, rows.columns, strict=True):
+            held.column(values, kind, self._dump(SQL_TYPES[kind]))
+        with (
+            self._session.errors(),
+            self._cursor.copy(self._copy_sql(self._ddl.qualified(version.sql_name), version)) as copy,
+        ):
+            copy.write(SIGNATURE)
+            for piece in held.pieces():
+                copy.write(piece)
+            copy.write(TRAILER)
+
+    def _dump(self, sql_type: str) -> Callable[[object], Any]:
+        """What gives a value's bytes, as the driver writes them for a column of this type."""
+        transformer = Transformer.from_context(self._cursor)
+        transformer.set_dumper_types([self._cursor.adapters.types.get_oid(sql_type)], Format.BINARY)
+        return lambda value: transformer.dump_sequence((value,), (PyFormat.BINARY,))[0]
+
+    def _copy_sql(self, target: str, version: VersionInfo) -> str:
+        names = "".join(f", {quoted(name)}" for name in version.schema.names)
+        return f"COPY {target} ({_SYSTEM_COLUMNS}{names}) FROM STDIN (FORMAT BINARY)"
 
     def _copy(
         self,
@@ -56,12 +101,8 @@ class PostgresRows:
         places: Iterable[tuple[int, int, datetime, str | None]],
         rows: Sequence[tuple[object, ...]],
     ) -> None:
-        names = "".join(f", {quoted(name)}" for name in version.schema.names)
         types = [SQL_TYPES[kind] for kind in types_of(version.schema)]
-        with (
-            self._session.errors(),
-            self._cursor.copy(f"COPY {target} ({_SYSTEM_COLUMNS}{names}) FROM STDIN (FORMAT BINARY)") as copy,
-        ):
+        with self._session.errors(), self._cursor.copy(self._copy_sql(target, version)) as copy:
             copy.set_types([*_SYSTEM_TYPES, *types])
             write = copy.write_row
             for place, row in zip(places, rows, strict=True):

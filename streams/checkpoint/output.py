@@ -36,6 +36,7 @@ from streams.model.table_version import (
     VersionState,
 )
 from streams.rows.schema import Schema, Type
+from streams.rows.turned_rows import column as column_values
 from streams.rows.upsert import Upserts, merge_overflow
 from streams.rows.values import key_form
 from streams.store import Store, Transaction
@@ -56,7 +57,7 @@ class RowSource(Protocol):
 
     def __len__(self) -> int: ...
 
-    def encoded(self, schema: Schema) -> Iterator[list[tuple[object, ...]]]:
+    def encoded(self, schema: Schema) -> Iterator[Sequence[tuple[object, ...]]]:
         """All rows in order, laid out for a schema at least as wide."""
         ...
 
@@ -453,7 +454,7 @@ class _Application:
         if column is None:
             return
         place = version.schema.fields.index(column)
-        times = [time_us(row[place]) for row in rows]
+        times = list(map(time_us, column_values(rows, place)))
         self.outcome.late += late_count(times, self._watermarks[effect.table])
         sequencer = self._sequencers[key]
         self._sequencers[key] = replace(sequencer, max_time_us=advance(sequencer.max_time_us, times))

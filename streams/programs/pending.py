@@ -195,9 +195,7 @@ class PendingTable:
     def _keys_of(self, rows: Rows, first: int) -> list[Key]:
         sources = [field.source for field in rows.schema.fields]
         places = [sources.index(source) for source in self.options.unique_on]
-        held = rows.tail if first >= len(rows) - len(rows.tail) else [r for c in rows.encoded(rows.schema) for r in c]
-        skip = len(held) - (len(rows) - first)
-        return [tuple(row[place] for place in places) for row in held[skip:]]
+        return [tuple(row[place] for place in places) for row in rows.since(first)]
 
     # Room
 

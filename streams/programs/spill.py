@@ -70,7 +70,7 @@ class SpilledRows:
     def __len__(self) -> int:
         return self._count
 
-    def encoded(self, schema: Schema) -> Iterator[list[Row]]:
+    def encoded(self, schema: Schema) -> Iterator[Sequence[Row]]:
         return self._rows().encoded(schema)
 
     def upserts(self, schema: Schema) -> Upserts:

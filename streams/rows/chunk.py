@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from streams.rows.schema import Field, Schema, Type
+from streams.rows.turned_rows import TurnedRows, turned
 from streams.rows.values import converter, json_text, json_value
 
 Row = tuple[object, ...]
@@ -16,25 +17,29 @@ class Chunk:
     """Rows in the order of `schema.names`. `present` has each row's field names, if the batch upserts; else nothing."""
 
     schema: Schema
-    rows: list[Row] = field(default_factory=list)
+    rows: list[Row] | TurnedRows = field(default_factory=list)
     present: list[frozenset[str]] = field(default_factory=list)
 
-    def head(self, count: int) -> Chunk:
-        """The first rows as a chunk of their own."""
-        return Chunk(self.schema, self.rows[:count], self.present[:count])
+    def truncate(self, count: int) -> None:
+        """Keep the first rows."""
+        if isinstance(self.rows, list):
+            del self.rows[count:]
+        else:
+            self.rows = self.rows[:count]
+        del self.present[count:]
 
-    def laid_out(self, wanted: Schema) -> list[Row]:
+    def laid_out(self, wanted: Schema) -> list[Row] | TurnedRows:
         """The rows in the order and types of a schema at least as wide; the chunk's own list if nothing changes.
 
         A field that has no column there goes into `_more`.
         """
         if _columns(self.schema) == _columns(wanted) or not self.rows:
             return self.rows
-        turned = list(zip(*self.rows, strict=True))
+        held = turned(self.rows)
         places = {item.source: place for place, item in enumerate(self.schema.fields)}
         nulls: Sequence[object] = [None] * len(self.rows)
         out = [
-            self._converted(turned[places[item.source]], places[item.source], item) if item.source in places else nulls
+            self._converted(held[places[item.source]], places[item.source], item) if item.source in places else nulls
             for item in wanted.fields
         ]
         if wanted.overflow:
@@ -43,7 +48,7 @@ class Chunk:
             given = self.present or [frozenset[str]()] * len(self.rows)
             rows = zip(self.rows, given, strict=True)
             out.append([_more_of(row, self.schema, moved, names) for row, names in rows])
-        return list(zip(*out, strict=True)) if out else self.rows
+        return TurnedRows(out) if out else self.rows
 
     def _converted(self, column: Sequence[object], place: int, wanted: Field) -> Sequence[object]:
         held = self.schema.fields[place].type

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, cast
 
 from streams.errors import RowRejected
 from streams.rows.column import Column, column_of, integers, texts
+from streams.rows.held import Held
 from streams.rows.schema import Schema, Type
 from streams.rows.turned_rows import TurnedRows
 from streams.rows.values import EXACT_INTEGER_MAX, INTEGER_MAX, INTEGER_MIN, ValueRefused, json_value
@@ -101,10 +103,10 @@ def _columns_of(stretches: Iterable[Sequence[Mapping[str, object]]]) -> tuple[di
 
 def _added_alike(records: Sequence[Mapping[str, object]], columns: Mapping[str, list[object]]) -> bool:
     """Add records that have just these fields, as one sender's have; False, and nothing added, for others."""
-    if sum(map(len, records)) != len(columns) * len(records):
+    if len(columns) < 2 or sum(map(len, records)) != len(columns) * len(records):
         return False
     try:
-        found = [[record[name] for record in records] for name in columns]
+        found = list(zip(*map(itemgetter(*columns), records), strict=True))
     except KeyError:
         return False
     for column, values in zip(columns.values(), found, strict=True):
@@ -125,7 +127,8 @@ def _plain_type(column: Sequence[object]) -> Type | None:
     kinds = frozenset(map(type, column)) - {type(None)}
     kind = _PLAIN.get(kinds)
     if int in kinds and kind is not None:
-        numbers: list[int] = [value for value in column if type(value) is int]
+        only = kind is Type.INTEGER and None not in column
+        numbers: Any = column if only else [value for value in column if type(value) is int]
         least, most = min(numbers), max(numbers)
         bound = (INTEGER_MIN, INTEGER_MAX) if kind is Type.INTEGER else (-EXACT_INTEGER_MAX, EXACT_INTEGER_MAX)
         return kind if bound[0] <= least and most <= bound[1] else None
@@ -157,7 +160,7 @@ def _column(series: pd.Series) -> tuple[Column, bool]:
     if isinstance(dtype, pd.DatetimeTZDtype):
         return _of_times(series), False
     if isinstance(dtype, pd.StringDtype):
-        return texts(_objects(series)), False
+        return _of_texts(series), False
     held = _numpy_dtype(dtype)
     if held is not None and held.kind in "mM":
         return _of_times(series), held.kind == "M" and bool(series.notna().any())
@@ -187,22 +190,36 @@ def _objects(series: pd.Series) -> list[object]:
     return given
 
 
+def _of_texts(series: pd.Series) -> Column:
+    """Text as Arrow holds it, which need not be looked at one by one."""
+    import pyarrow as pa
+
+    array: Any = pa.array(series, type=pa.large_string(), from_pandas=True)
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+    data = array.buffers()[2]
+    if data is not None and b"\0" in data.to_pybytes():
+        return texts(_objects(series))  # one of them may be refused: the list tells which
+    held = Held(array)
+    return Column(None if array.null_count == len(array) else Type.TEXT, held, held)
+
+
 def _of_numbers(series: pd.Series, kind: Any) -> Column:
     """Integers, floats or booleans as numpy holds them, which need not be looked at one by one."""
     import numpy as np
+    import pyarrow as pa
 
     nulls = series.isna().to_numpy()
     data: Any = series.to_numpy(dtype=kind, na_value=kind.type()) if nulls.any() else series.to_numpy(dtype=kind)
     if kind.kind == "f":
         nulls = nulls | np.isnan(data)
-    values: list[object] = data.tolist()
-    for place in np.flatnonzero(nulls).tolist():
-        values[place] = None
+    wide = {"i": np.int64, "f": np.float64, "b": np.bool_}[kind.kind]
+    values = Held(pa.array(data.astype(wide), mask=nulls if nulls.any() else None))
     if nulls.all():
         return Column(None, values, values)
     if kind.kind == "i":
-        held = data[~nulls]
-        return integers(values, int(held.min()), int(held.max()))
+        kept = data[~nulls]
+        return integers(values, int(kept.min()), int(kept.max()))
     return Column(Type.FLOAT if kind.kind == "f" else Type.BOOLEAN, values, values)
 
 
@@ -254,8 +271,9 @@ def _series(values: Sequence[object], kind: Type | None, *, not_null: bool) -> p
         Type.FLOAT: "float64",
         Type.DATETIME: "datetime64[us, UTC]",
         Type.INTERVAL: "timedelta64[us]",
-        Type.TEXT: "str" if int(pd.__version__.split(".")[0]) >= 3 else object,
     }
+    if kind is Type.TEXT and int(pd.__version__.split(".")[0]) >= 3:
+        return _text_series(values)
     dtype = dtypes.get(kind, object)
     if dtype is not object:
         return pd.Series(list(values), dtype=dtype)
@@ -263,6 +281,16 @@ def _series(values: Sequence[object], kind: Type | None, *, not_null: bool) -> p
     for place, value in enumerate(values):  # one by one: numpy would take lists apart
         cells[place] = value
     return pd.Series(cells, dtype=object)
+
+
+def _text_series(values: Sequence[object]) -> pd.Series:
+    """Of pandas' own text type, from Arrow: at half of what it costs from a list."""
+    import numpy as np
+    import pandas as pd
+    import pyarrow as pa
+
+    array, dtype = pa.array(values, type=pa.large_string()), cast(Any, pd.StringDtype(na_value=np.nan))
+    return pd.Series(dtype.__from_arrow__(array))
 
 
 def _masked(values: Sequence[object], kind: Type, *, not_null: bool) -> pd.Series:

@@ -30,7 +30,7 @@ def place_column(field: Field, column: Column) -> tuple[Field, Sequence[object]]
     """The same for all values of a column."""
     if field.declared and field.type is not None:
         values = column.fitted(field.type)
-        return (replace(field, large=True) if _grows(field, any(map(is_large, values))) else field), values
+        return (replace(field, large=True) if _grows(field, column.large) else field), values
     if field.type is Type.ARRAY and all(
         _is_array(field, column.type, value) for value in column.values if value is not None
     ):

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 from streams.errors import RowRejected
 from streams.rows.chunk import Chunk, Row
 from streams.rows.column import Column
+from streams.rows.held import Held, has_null
 from streams.rows.placement import Growth, checked_name, place_column, place_value
 from streams.rows.row_plan import COLUMN_BYTES, SIZED, Plan, Slot, plan_of
 from streams.rows.schema import COLUMNS_MAX, Schema, Type
+from streams.rows.turned_rows import TurnedRows
 from streams.rows.upsert import Upserts, merge
 from streams.rows.values import ValueRefused, json_text, json_value, object_of
 
@@ -150,15 +152,25 @@ class Rows:
         schema = growth.schema()
         nulls: Sequence[object] = [None] * count
         out = [held.get(place, nulls) for place in range(len(schema.fields))]
-        self._check_required(schema, named, lambda place: any(value is None for value in out[place]))
+        self._check_required(schema, named, lambda place: has_null(out[place]))
         self._open_if_changed(schema)
-        self.tail.extend(zip(*out, strict=True))
-        if self._unique_on:
-            self._present.extend([frozenset(named)] * count)
+        self._add_turned(TurnedRows(out), frozenset(named))
         self.bytes_estimate += COLUMN_BYTES * (len(out) + 2) * count
         for item, column_values in zip(schema.fields, out, strict=True):
             if item.type in SIZED:
                 self.bytes_estimate += _lengths(column_values)
+
+    def _add_turned(self, rows: TurnedRows, present: frozenset[str]) -> None:
+        """Few go into the chunk in hand, many are kept by column in one of their own."""
+        given = [present] * len(rows) if self._unique_on else []
+        if len(rows) < CHUNK_ROWS_MIN:
+            self.tail.extend(rows)
+            self._present.extend(given)
+            return
+        if not self.tail:
+            self._chunks.pop()
+        self._chunks += [Chunk(self.schema, rows, given), Chunk(self.schema)]
+        self._go_on_in(self._chunks[-1])
 
     def _append_carefully(self, row: object) -> None:
         mapping = _mapping(row)
@@ -226,8 +238,12 @@ class Rows:
         """Begin a chunk laid out for `schema`."""
         self._chunks = [chunk for chunk in self._chunks if chunk.rows]
         self._chunks.append(Chunk(schema))
-        self.tail, self._present = self._chunks[-1].rows, self._chunks[-1].present
+        self._go_on_in(self._chunks[-1])
         self._forget_plans(schema)
+
+    def _go_on_in(self, chunk: Chunk) -> None:
+        assert isinstance(chunk.rows, list)
+        self.tail, self._present = chunk.rows, chunk.present
 
     def _forget_plans(self, schema: Schema) -> None:
         self.schema = schema
@@ -269,9 +285,8 @@ class Rows:
             return
         while excess >= len(self._chunks[-1].rows) and len(self._chunks) > 1:
             excess -= len(self._chunks.pop().rows)
-        last = self._chunks[-1]
-        del last.rows[len(last.rows) - excess :], last.present[max(len(last.present) - excess, 0) :]
-        self._resume(last if n else Chunk(self._start))
+        self._chunks[-1].truncate(len(self._chunks[-1].rows) - excess)
+        self._resume(self._chunks[-1] if n else Chunk(self._start))
         self.bytes_estimate = self.bytes_estimate * n // before
 
     def clear(self, *, schema: Schema | None = None) -> None:
@@ -287,7 +302,9 @@ class Rows:
         """Go on after `chunk`, the last that is kept."""
         if not chunk.rows:
             self._chunks = [chunk]
-        self.tail, self._present = chunk.rows, chunk.present
+        elif isinstance(chunk.rows, TurnedRows):
+            self._chunks.append(Chunk(chunk.schema))
+        self._go_on_in(self._chunks[-1])
         if chunk.schema != self.schema:
             self._forget_plans(chunk.schema)
 
@@ -302,14 +319,14 @@ class Rows:
     def of(cls, chunks: Sequence[Chunk], *, unique_on: tuple[str, ...] = ()) -> Rows:
         """A batch of such chunks, the last of which has its schema."""
         rows = cls(schema=chunks[-1].schema, unique_on=unique_on)
-        rows._chunks = list(chunks)
+        rows._chunks = [chunk for chunk in chunks if chunk.rows] or list(chunks[-1:])
         rows._resume(rows._chunks[-1])
         return rows
 
-    def encoded(self, schema: Schema) -> Iterator[list[Row]]:
-        """All rows in order, as lists of tuples of canonical values in the order of `schema.names`.
+    def encoded(self, schema: Schema) -> Iterator[Sequence[Row]]:
+        """All rows in order, as sequences of tuples of canonical values in the order of `schema.names`.
 
-        `schema` must be at least as wide: `table_schema.join(rows.schema)`. The lists may be the batch's own: don't
+        `schema` must be at least as wide: `table_schema.join(rows.schema)`. The sequences may be the batch's own: don't
         change them.
         """
         waiting: list[Row] = []
@@ -317,15 +334,25 @@ class Rows:
             if not chunk.rows:
                 continue
             rows = chunk.laid_out(schema)
+            if waiting and isinstance(rows, TurnedRows) and len(rows) >= CHUNK_ROWS_MIN:
+                yield waiting
+                waiting = []
             if not waiting and len(rows) >= CHUNK_ROWS_MIN:
                 yield rows
                 continue
-            waiting = waiting + rows
+            waiting = [*waiting, *rows]
             if len(waiting) >= CHUNK_ROWS_MIN:
                 yield waiting
                 waiting = []
         if waiting:
             yield waiting
+
+    def since(self, first: int) -> Iterator[Row]:
+        """The rows from the one of this number on, laid out for the batch's schema."""
+        for chunk in self._chunks:
+            if first < len(chunk.rows):
+                yield from chunk.laid_out(self.schema)[first:]
+            first = max(first - len(chunk.rows), 0)
 
     def upserts(self, schema: Schema) -> Upserts:
         """The rows merged by key (`unique_on`), laid out for `schema`; see `Upserts`."""
@@ -382,6 +409,8 @@ def _length(value: object) -> int:
 
 
 def _lengths(values: Sequence[object]) -> int:
+    if isinstance(values, Held):
+        return int(values.array.nbytes)
     try:
         return sum(map(len, values))  # type: ignore[arg-type]  # a null among them is a TypeError
     except TypeError:

@@ -1,4 +1,4 @@
-"""Rows held by column, as a database's answer is turned once: a frame takes the columns, all else reads rows."""
+"""Rows held by column, as a frame or a database's answer has them: some take the columns, all else reads rows."""
 
 from __future__ import annotations
 
@@ -36,3 +36,13 @@ class TurnedRows(Sequence[Row]):
 
     def __iter__(self) -> Iterator[Row]:
         return zip(*self.columns, strict=True)
+
+
+def turned(rows: Sequence[Row]) -> Sequence[Sequence[object]]:
+    """The columns of rows, of which there is at least one."""
+    return rows.columns if isinstance(rows, TurnedRows) else list(zip(*rows, strict=True))
+
+
+def column(rows: Sequence[Row], place: int) -> Sequence[object]:
+    """One column of rows."""
+    return rows.columns[place] if isinstance(rows, TurnedRows) else [row[place] for row in rows]

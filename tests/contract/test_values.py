@@ -10,9 +10,12 @@ from decimal import Decimal
 
 import pytest
 
+from streams.checkpoint.output import Write
 from streams.errors import RowRejected
+from streams.ids import RecordIds
 from streams.model.table_version import TableOptions
-from streams.rows.rows import Rows
+from streams.rows.frames import frame_of
+from streams.rows.rows import CHUNK_ROWS_MIN, Rows
 from streams.rows.schema import NAME_BYTES_MAX, Type
 from streams.store import Store
 from streams.testing.manual_ambient import ManualAmbient
@@ -66,6 +69,34 @@ def test_a_value_comes_back_as_it_was(store: Store, ambient: ManualAmbient, kind
     Agent(store, ambient).land(write("table", [{"n": n, "v": value} for n, value in enumerate(values)]))
     found = [record["v"] for record in records_of(stored(store, "table"))]
     assert [shape(value) for value in found] == [shape(canonical(value)) for value in values]
+
+
+@pytest.mark.parametrize("kind", VALUES)
+def test_a_long_frame_keeps_its_values(store: Store, ambient: ManualAmbient, kind: str) -> None:
+    """Rows that come by column, with nulls among them and without, with ids made together and ids made elsewhere."""
+    values = VALUES[kind] if kind != "long text" else ["x" * 10_000]
+    full = (values * CHUNK_ROWS_MIN)[: CHUNK_ROWS_MIN + 7]
+    sparse = [None, *values, *[None] * CHUNK_ROWS_MIN]
+    agent = Agent(store, ambient, partitions=2)
+    made = RecordIds("agent", "place").many(ambient.now(), 3, 0, len(full))
+    given = ["first", None, *(f"id {number}" for number in range(2, len(sparse)))]
+    agent.land(long_frame(full, made, partition=0))
+    agent.land(long_frame(sparse, given, partition=1), partitions=[1])
+    for index, (held, ids) in enumerate([(full, made), (sparse, given)]):
+        rows = stored(store, "table", partition=index)
+        found = records_of(rows)
+        assert [record["n"] for record in found] == list(rows.offsets) == list(range(len(held)))
+        assert list(map(shape, (record["v"] for record in found))) == [shape(canonical(value)) for value in held]
+        assert list(rows.record_ids) == list(ids)
+        assert len(set(rows.ats)) == 1
+
+
+def long_frame(values: Sequence[object], ids: Sequence[str | None], *, partition: int) -> Write:
+    """The effect that appends a frame of numbered values, in the dtypes that a user is given them in."""
+    plain, rows = Rows(), Rows()
+    plain.extend({"n": number, "v": value} for number, value in enumerate(values))
+    rows.append_frame(frame_of(plain.schema, (row for chunk in plain.encoded(plain.schema) for row in chunk)))
+    return Write("table", rows, ids, partition=partition)
 
 
 def canonical(value: object) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from streams.errors import RowRejected
 from streams.rows.frames import frame_of, frame_of_records
-from streams.rows.rows import Rows
+from streams.rows.rows import CHUNK_ROWS_MIN, Rows
 from streams.rows.schema import COLUMNS_MAX, Schema, Type
 from tests.unit.value_strategies import anything, by_kind
 
@@ -287,3 +288,45 @@ def test_a_column_is_encoded_by_its_dtype_as_its_values_are_one_by_one(series: p
     assert kinds(by_column) == kinds(one_by_one)
     assert [repr(row) for row in all_encoded(by_column)] == [repr(row) for row in all_encoded(one_by_one)]
     assert by_column.schema.fields[0].large == one_by_one.schema.fields[0].large
+
+
+def test_long_frames_among_records_are_the_same_rows() -> None:
+    """Kept by column, they are counted, laid out anew, cut, gone through from a row on, and stored as any rows."""
+    records = [{"a": number, "b": f"text {number}", "c": number / 8} for number in range(CHUNK_ROWS_MIN + 3)]
+    plain, mixed = Rows(), Rows()
+    for rows in (plain, mixed):
+        rows.append({"a": -1, "b": "before"})
+    mixed.append_frame(pd.DataFrame(records))
+    plain.extend(records)
+    for rows in (plain, mixed):
+        rows.append({"b": "after", "a": 2.5})  # widens a
+        rows.append({"d": True})
+    assert mixed.schema == plain.schema
+    assert len(mixed) == len(plain)
+    assert repr(all_encoded(mixed)) == repr(all_encoded(plain))
+    assert repr(list(mixed.since(700))) == repr(all_encoded(plain)[700:])
+    again = Rows.of(pickle.loads(pickle.dumps(mixed.chunks)))
+    again.append({"a": 7})
+    assert repr(all_encoded(again)[:-1]) == repr(all_encoded(plain))
+    for kept in (CHUNK_ROWS_MIN + 4, CHUNK_ROWS_MIN, 1, 0):
+        for rows in (plain, mixed):
+            rows.truncate(kept)
+            rows.append({"b": "again"})
+        assert mixed.schema == plain.schema
+        assert repr(all_encoded(mixed)) == repr(all_encoded(plain))
+
+
+def test_a_long_frame_of_keys_is_merged_as_its_records_are() -> None:
+    records = [{"k": number % 700, "v": None if number % 3 else "x"} for number in range(CHUNK_ROWS_MIN)]
+    plain, held = Rows(unique_on=("k",)), Rows(unique_on=("k",))
+    plain.extend(records)
+    held.append_frame(pd.DataFrame(records))
+    assert repr(held.upserts(held.schema)) == repr(plain.upserts(plain.schema))
+    with pytest.raises(RowRejected, match="the table is unique on it"):
+        held.append_frame(pd.DataFrame({"k": pd.array([None] * CHUNK_ROWS_MIN, dtype="Int64")}))
+
+
+def test_a_text_that_no_store_keeps_is_found_in_a_long_frame() -> None:
+    frame = pd.DataFrame({"a": ["x"] * CHUNK_ROWS_MIN + ["a\0b"]})
+    with pytest.raises(RowRejected, match=f"row {CHUNK_ROWS_MIN}: text holds the character U"):
+        Rows().append_frame(frame)
