@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, NoReturn, Protocol
 
-from streams.errors import UsageError
+from streams.errors import StoreRefused, UsageError
 from streams.model.record import Partition
 from streams.model.seen_id import SeenId
 from streams.model.source import Format
@@ -114,6 +114,7 @@ class LogSlice:
 
 
 OnChange = Callable[[frozenset[int] | None], None]
+OnRefused = Callable[[StoreRefused], None]
 
 
 class Member(Protocol):
@@ -212,11 +213,12 @@ class Log(Protocol):
         """Whether the log itself divides partitions among workers: whether `join` may be called."""
         ...
 
-    def join(self, name: str, topic: str, *, session_s: float, on_change: OnChange) -> Member:
+    def join(self, name: str, topic: str, *, session_s: float, on_change: OnChange, on_refused: OnRefused) -> Member:
         """Be a member of the group `name` of this store, which reads a topic. Returns at once.
 
         `on_change` is told the indexes of the partitions given whenever they change, and None while the group makes up
-        its mind: nothing may be read then. It must not block. A member that is not heard of for `session_s` loses what
+        its mind: nothing may be read then. `on_refused` is told where the group does not take this worker, once for
+        each reason; it is tried on. Neither may block. A member that is not heard of for `session_s` loses what
         it was given.
         """
         ...
@@ -241,6 +243,6 @@ class OwnLog:
     def has_groups(self) -> bool:
         return False
 
-    def join(self, name: str, topic: str, *, session_s: float, on_change: OnChange) -> NoReturn:
-        del session_s, on_change
+    def join(self, name: str, topic: str, *, session_s: float, on_change: OnChange, on_refused: OnRefused) -> NoReturn:
+        del session_s, on_change, on_refused
         raise AssertionError(f"{name} cannot join a group of {topic}: this log has none")

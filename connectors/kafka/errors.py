@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from aiokafka import errors as kafka
 
+from connectors.kafka.settings import KafkaSettings
 from streams.errors import MillstreamError, RecordRejected, StoreRefused, StoreUnavailable
 
 AWAY_HINT = "is the broker running, and is `log` its address? It is tried again"
@@ -35,6 +36,41 @@ def kafka_errors(where: str) -> Iterator[None]:
         raise ours(error, where) from error
 
 
+@contextmanager
+def allowed(
+    settings: KafkaSettings, operation: str, topic: str = "", *, group: str = "", transactional_id: str = ""
+) -> Iterator[None]:
+    """Raise StoreRefused, with the right that is missing, where Kafka does not allow what is done inside.
+
+    `operation` is what is done with a topic, which the client mostly names; of a group Read is needed, of a
+    transactional id Write.
+    """
+    try:
+        yield
+    except kafka.GroupAuthorizationFailedError as error:
+        raise _refused(settings, "Read", "group", group) from error
+    except kafka.TransactionalIdAuthorizationFailed as error:
+        raise _refused(settings, "Write", "transactional-id", transactional_id) from error
+    except (kafka.TopicAuthorizationFailedError, kafka.ClusterAuthorizationFailedError) as error:
+        raise _refused(settings, operation, "topic", topic or _named_in(error)) from error
+
+
+def _named_in(error: kafka.KafkaError) -> str:
+    """The topic, or topics, that the client's error is about."""
+    (named,) = error.args or ("",)
+    return ", ".join(sorted(named)) if isinstance(named, set | frozenset | list | tuple) else str(named)
+
+
+def _refused(settings: KafkaSettings, operation: str, kind: str, name: str) -> StoreRefused:
+    user = settings.sasl_username
+    grant = f"--allow-principal User:{user or 'NAME'} --operation {operation} --{kind} {name}"
+    return StoreRefused(
+        f"Kafka at {settings.where} refuses {f'user {user!r}' if user else 'this user'}: "
+        f"the right {operation} on {kind.replace('-', ' ')} {name!r} is missing",
+        hint=f"grant it, as in: kafka-acls.sh --bootstrap-server {settings.bootstrap[0]} --add {grant}",
+    )
+
+
 def ours(error: BaseException, where: str) -> MillstreamError:
     """The error that says the same."""
     text = str(error) or type(error).__name__
@@ -42,11 +78,6 @@ def ours(error: BaseException, where: str) -> MillstreamError:
         return StoreRefused(
             f"Kafka at {where} refuses the login: {text}",
             hint="check `sasl_username`, `sasl_password` and `sasl_mechanism` in the log's URL",
-        )
-    if isinstance(error, RIGHTS_ERRORS):
-        return StoreRefused(
-            f"Kafka at {where} does not allow it: {text}",
-            hint="the user needs Read, Write, Describe and Create on the topics, Read on groups",
         )
     if isinstance(error, kafka.MessageSizeTooLargeError | kafka.RecordListTooLargeError):
         return RecordRejected(

@@ -17,10 +17,11 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.errors import KafkaError
 
-from connectors.kafka.errors import ours
+from connectors.kafka.errors import allowed, ours
 from connectors.kafka.loop import KafkaLoop
 from connectors.kafka.settings import KafkaSettings
-from streams.log import OnChange
+from streams.errors import StoreRefused
+from streams.log import OnChange, OnRefused
 
 HEARTBEATS = 4  # in a session: three may be lost
 POLL_MS = 500
@@ -32,7 +33,7 @@ _logger = structlog.get_logger(__name__)
 
 
 class KafkaMember:
-    """The protocol `streams.log.Member`. `on_change` is called on the loop, and must not block."""
+    """The protocol `streams.log.Member`. `on_change` and `on_refused` are called on the loop, and must not block."""
 
     def __init__(
         self,
@@ -43,6 +44,7 @@ class KafkaMember:
         topic: str,
         session_s: float,
         on_change: OnChange,
+        on_refused: OnRefused,
     ) -> None:
         self._loop = loop
         self._settings = settings
@@ -50,10 +52,12 @@ class KafkaMember:
         self._topic = topic
         self._session_s = session_s
         self._on_change = on_change
+        self._on_refused = on_refused
         self._places: Mapping[int, int] = {}
         self._consumer: AIOKafkaConsumer | None = None
         self._task: asyncio.Future[None] | None = None
         self._closed = False
+        self._refused = ""
         loop.soon(self._start)
 
     def note(self, places: Mapping[int, int]) -> None:
@@ -78,7 +82,10 @@ class KafkaMember:
         """The root of the membership: a member that was thrown out, or lost its brokers, joins again."""
         while not self._closed:
             try:
-                await self._belong()
+                with allowed(self._settings, "Read", group=self._group):
+                    await self._belong()
+            except StoreRefused as error:
+                self._refuse(error)
             except (KafkaError, OSError) as error:
                 _logger.warning("a group was left", group=self._group, error=ours(error, self._settings.where).message)
             except asyncio.CancelledError:
@@ -90,6 +97,13 @@ class KafkaMember:
                     with suppress(KafkaError, OSError):
                         await asyncio.shield(consumer.stop())
             await asyncio.sleep(RETRY_S)
+
+    def _refuse(self, error: StoreRefused) -> None:
+        """Said once; it is tried on, so that a right that is given is enough for whoever starts the node again."""
+        if self._refused != error.message:
+            self._refused = error.message
+            _logger.error("a group does not take this worker", group=self._group, error=error.message, hint=error.hint)
+            self._on_refused(error)
 
     async def _belong(self) -> None:
         session_ms = int(self._session_s * 1000)
@@ -115,6 +129,7 @@ class KafkaMember:
         if partitions is None:
             self._on_change(None)
             return
+        self._refused = ""
         if self._consumer is not None:
             self._consumer.pause(*partitions)
         self._on_change(frozenset(partition.partition for partition in partitions))

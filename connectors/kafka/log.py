@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from aiokafka import TopicPartition
 
-from connectors.kafka.errors import kafka_errors
+from connectors.kafka.errors import allowed, kafka_errors
 from connectors.kafka.group import KafkaMember
 from connectors.kafka.loop import KafkaLoop
 from connectors.kafka.producer import KafkaProducer
@@ -19,7 +19,7 @@ from connectors.kafka.reader import KafkaReader, OutOfRange
 from connectors.kafka.registry import Decode, SchemaRegistry
 from connectors.kafka.settings import KafkaSettings
 from connectors.kafka.topics import KafkaTopics
-from streams.log import AppendAnswer, AppendRequest, LogRecord, LogSlice, OnChange, TopicInfo
+from streams.log import AppendAnswer, AppendRequest, LogRecord, LogSlice, OnChange, OnRefused, TopicInfo
 from streams.model.record import Partition
 from streams.model.seen_id import SeenId
 from streams.model.source import Format
@@ -136,7 +136,9 @@ class KafkaLog:
     def has_groups(self) -> bool:
         return True
 
-    def join(self, name: str, topic: str, *, session_s: float, on_change: OnChange) -> KafkaMember:
+    def join(
+        self, name: str, topic: str, *, session_s: float, on_change: OnChange, on_refused: OnRefused
+    ) -> KafkaMember:
         return KafkaMember(
             self._loop,
             self.settings,
@@ -144,6 +146,7 @@ class KafkaLog:
             topic=topic,
             session_s=session_s,
             on_change=on_change,
+            on_refused=on_refused,
         )
 
     def table_topic(self, table: str, index: int) -> KafkaTableTopic:
@@ -183,7 +186,7 @@ class KafkaLog:
             return self._readers[name]
 
     def _call(self, task: Coroutine[Any, Any, Answer]) -> Answer:
-        with kafka_errors(self.settings.where):
+        with kafka_errors(self.settings.where), allowed(self.settings, "Describe"):
             return self._loop.call(task, timeout_s=CALL_S)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 
+from connectors.kafka.errors import RIGHTS_ERRORS, allowed
 from connectors.kafka.settings import KafkaSettings
 from streams.errors import CommitUnknown, LogFull
 from streams.log import ORDINAL_HEADER, REQUEST_ID_HEADER, AppendAnswer, AppendRequest, LogRecord, OffsetRange
@@ -46,19 +47,21 @@ class KafkaProducer:
         self._turns = itertools.count()
 
     async def append(self, requests: Sequence[AppendRequest]) -> list[AppendAnswer]:
-        """Raises CommitUnknown where the brokers have not answered in time: it may be there or not."""
+        """Raises CommitUnknown where the brokers have not answered in time: it may be there or not; StoreRefused where
+        a topic may not be written: what was for other topics may be there or not."""
         counts = {topic: await self._partitions(topic) for topic in {request.topic for request in requests}}
         lots: dict[tuple[str, int], list[_Lot]] = defaultdict(list)
         spread: list[int] = []
-        producer = await self._idempotent()
+        producer = await self._idempotent(requests[0].topic)
         for number, request in enumerate(requests):
             places = _places(request, counts[request.topic], turn=next(self._turns))
             if len(set(places)) > 1 or not self._put(producer, lots, number, request, places[0] if places else 0):
                 spread.append(number)
         sending = [self._send(producer, lot) for each in lots.values() for lot in each]
         try:
-            async with asyncio.timeout(ACKNOWLEDGE_S):
-                bases = await asyncio.gather(*sending)
+            with allowed(self._settings, "Write"):
+                async with asyncio.timeout(ACKNOWLEDGE_S):
+                    bases = await asyncio.gather(*sending)
         except (KafkaTimeoutError, TimeoutError) as error:
             raise _unknown(self._settings.where) from error
         offsets: dict[int, list[OffsetRange]] = defaultdict(list)
@@ -66,7 +69,8 @@ class KafkaProducer:
             for number, first, records in lot.placed:
                 offsets[number].append(OffsetRange(lot.partition, base + first, base + first + records - 1))
         for number in spread:
-            offsets[number] = await self._append_whole(requests[number], counts[requests[number].topic])
+            with allowed(self._settings, "Write", transactional_id=self._transactional_id):
+                offsets[number] = await self._append_whole(requests[number], counts[requests[number].topic])
         return [
             AppendAnswer(len(request.entries), 0, tuple(offsets[number])) for number, request in enumerate(requests)
         ]
@@ -74,7 +78,7 @@ class KafkaProducer:
     async def copy(self, partition: Partition, records: Sequence[LogRecord], ids: Mapping[int, SeenKey]) -> None:
         """Records of another log, in order, without a transaction, so that their offsets have no holes. `ids` by
         offset. Raises CommitUnknown: then the partition's end says how many are there."""
-        producer = await self._idempotent()
+        producer = await self._idempotent(partition.topic)
         waiting = list(records)
         while waiting:
             lot = _Lot(partition.topic, partition.index, producer.create_batch())
@@ -91,8 +95,9 @@ class KafkaProducer:
                 raise LogFull("a record is larger than a batch for Kafka may be", hint="it cannot be moved there")
             del waiting[:taken]
             try:
-                async with asyncio.timeout(ACKNOWLEDGE_S):
-                    await self._send(producer, lot)
+                with allowed(self._settings, "Write"):
+                    async with asyncio.timeout(ACKNOWLEDGE_S):
+                        await self._send(producer, lot)
             except (KafkaTimeoutError, TimeoutError) as error:
                 raise _unknown(self._settings.where) from error
 
@@ -146,16 +151,20 @@ class KafkaProducer:
             except (KafkaError, TimeoutError) as error:
                 self._whole = None
                 await producer.stop()
+                if isinstance(error, RIGHTS_ERRORS):
+                    raise
                 raise _unknown(self._settings.where) from error
         by_place: dict[int, list[int]] = defaultdict(list)
         for place, offset in found:
             by_place[place].append(offset)
         return [OffsetRange(place, min(offsets), max(offsets)) for place, offsets in sorted(by_place.items())]
 
-    async def _idempotent(self) -> AIOKafkaProducer:
+    async def _idempotent(self, topic: str) -> AIOKafkaProducer:
+        """Kafka lets be one who may write to any topic: `topic` is the one that is wanted."""
         async with self._lock:
             if self._producer is None:
-                self._producer = await self._started(enable_idempotence=True)
+                with allowed(self._settings, "Write", topic):
+                    self._producer = await self._started(enable_idempotence=True)
             return self._producer
 
     async def _started(self, **options: Any) -> AIOKafkaProducer:

@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import InvalidProducerEpoch, InvalidProducerIdMapping, KafkaError, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
-from connectors.kafka.errors import kafka_errors
+from connectors.kafka.errors import allowed, kafka_errors
 from connectors.kafka.loop import KafkaLoop
 from connectors.kafka.published import (
     MARKER_KEY,
@@ -70,7 +70,10 @@ class KafkaTableTopic:
                 self._loop.call(self._stop(), timeout_s=2 * STOP_S)
 
     def _call(self, task: Coroutine[Any, Any, Answer], *, timeout_s: float) -> Answer:
-        with kafka_errors(self._settings.where):
+        rights = allowed(
+            self._settings, "Write", self._place.topic, group=self._group, transactional_id=self._transactional_id
+        )
+        with kafka_errors(self._settings.where), rights:
             try:
                 return self._loop.call(task, timeout_s=timeout_s)
             except BaseException as error:
@@ -115,7 +118,8 @@ class KafkaTableTopic:
             consumer.assign([self._place])
             first = (await consumer.beginning_offsets([self._place]))[self._place]
             end = (await consumer.end_offsets([self._place]))[self._place]
-            record = await _last_record(consumer, self._place, first, end)
+            with allowed(self._settings, "Read"):
+                record = await _last_record(consumer, self._place, first, end)
         finally:
             await consumer.stop()
         if record is None:

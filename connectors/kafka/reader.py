@@ -17,7 +17,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
-from connectors.kafka.errors import ours
+from connectors.kafka.errors import allowed, ours
 from connectors.kafka.loop import KafkaLoop
 from connectors.kafka.record_batches import is_checked, log_records, read_whole
 from connectors.kafka.settings import KafkaSettings
@@ -158,11 +158,12 @@ class KafkaReader:
         """The root of the fetching task: what goes wrong is told to the reader, and it is begun anew."""
         while True:
             try:
-                await self._fetch()
+                with allowed(self._settings, "Read"):
+                    await self._fetch()
             except asyncio.CancelledError:
                 return
             except Exception as error:  # noqa: BLE001 - the task's root: a reader whose task is gone would wait for ever
-                self._tell(ours(error, self._settings.where))
+                self._tell(error if isinstance(error, MillstreamError) else ours(error, self._settings.where))
             finally:
                 consumer, self._consumer = self._consumer, None
                 if consumer is not None:

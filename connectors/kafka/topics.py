@@ -19,6 +19,7 @@ from aiokafka.errors import (
     for_code,
 )
 
+from connectors.kafka.errors import allowed
 from connectors.kafka.login import told_apart
 from connectors.kafka.metadata import TopicMetadata, TopicsRequest, topics_of
 from connectors.kafka.settings import KafkaSettings
@@ -152,13 +153,15 @@ class KafkaTopics:
         admin = await self._administration()
         topic = NewTopic(name, num_partitions=partitions, replication_factor=1)
         topic.replication_factor = BROKERS_DEFAULT  # which its constructor does not take
-        answer = await admin.create_topics([topic])
-        _raise_for((error[1], str(error[2] if len(error) > 2 else "")) for error in answer.topic_errors)
+        with allowed(self._settings, "Create", name):
+            answer = await admin.create_topics([topic])
+            _raise_for((error[1], str(error[2] if len(error) > 2 else "")) for error in answer.topic_errors)
 
     async def _widen(self, name: str, partitions: int) -> None:
         admin = await self._administration()
-        answer = await admin.create_partitions({name: NewPartitions(total_count=partitions)})
-        _raise_for((error[1], str(error[2])) for error in answer.topic_errors)
+        with allowed(self._settings, "Alter", name):
+            answer = await admin.create_partitions({name: NewPartitions(total_count=partitions)})
+            _raise_for((error[1], str(error[2])) for error in answer.topic_errors)
 
 
 def _raise_for(errors: Iterable[tuple[int, str]]) -> None:

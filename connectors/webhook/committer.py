@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from streams.errors import LogFull, MillstreamError, StoreBroken, StoreUnavailable, TransientError
+from streams.errors import LogFull, MillstreamError, StoreBroken, StoreRefused, StoreUnavailable, TransientError
 from streams.log import AppendAnswer, AppendRequest, Log
 
 RECORDS_MAX = 50_000
@@ -140,8 +140,9 @@ class Committer:
     def _commit(self, batch: Sequence[_Waiting]) -> None:
         try:
             answers = self._log.append([waiting.request for waiting in batch])
-        except TransientError as error:
-            _logger.warning("append failed", requests=len(batch), code=error.code, error=error.message)
+        except (TransientError, StoreRefused) as error:
+            told = {"code": error.code, "error": error.message, "hint": error.hint}
+            _logger.warning("append failed", requests=len(batch), **told)
             self._tell(batch, error)
             return
         self._tell(batch, answers)

@@ -26,7 +26,7 @@ from connectors.webhook.committer import Committer
 from connectors.webhook.config import NAME, Webhook
 from connectors.webhook.limits import READ_TIMEOUT_S, BodyBudget
 from streams.ambient import Ambient
-from streams.errors import CommitUnknown, LogFull, MillstreamError
+from streams.errors import CommitUnknown, LogFull, MillstreamError, StoreRefused
 from streams.log import AppendAnswer, AppendRequest
 
 PREFIX = "/webhooks/"
@@ -163,6 +163,9 @@ class WebhookEndpoint:
             raise unavailable("there is no room: nothing was written; try again", reason=error.message) from None
         except CommitUnknown as error:
             detail = "it is unknown whether the records were written: try again with the same id"
+            raise unavailable(detail, reason=error.message) from None
+        except StoreRefused as error:
+            detail = "the records can't be taken now; their owner finds the reason in the service's log"
             raise unavailable(detail, reason=error.message) from None
         except MillstreamError as error:
             raise unavailable("the store can't be reached: try again with the same id", reason=error.message) from None

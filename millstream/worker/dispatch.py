@@ -41,7 +41,8 @@ class Ended:
 
     `final`: a person has to decide. `attempts`: failures so far, where the store keeps them; 0: the next run may follow
     at once. `spot`: the first of the `taken` records in hand when the process died. `died`: nobody wrote the run's end.
-    `again_after_s`: the program asked for another run then. `broken`: the process of the service must end.
+    `again_after_s`: the program asked for another run then. `broken`: the process of the service must end. `unbegun`:
+    it was not running, and may not.
     """
 
     node_id: str
@@ -55,6 +56,12 @@ class Ended:
     died: bool = False
     again_after_s: float | None = None
     broken: BaseException | None = None
+    unbegun: bool = False
+
+    @classmethod
+    def before_it_began(cls, node_id: str, error: MillstreamError) -> Ended:
+        """A person has to decide before it can."""
+        return cls(node_id, trouble=trouble_of(error), final=True, unbegun=True)
 
 
 @dataclass(frozen=True, slots=True)

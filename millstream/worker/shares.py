@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from millstream.worker.node_lease import is_divided, lease_of
 from nodes.graph.node import Node
+from streams.errors import StoreRefused
 from streams.log import Member, OnChange
 from streams.model.position import Build
 from streams.model.record import Kind
@@ -26,18 +28,25 @@ class _Followed:
 
 
 class Shares:
-    """Its methods are called by the worker's thread; `report(node_id, indexes)` by any.
+    """Its methods are called by the worker's thread; `report(node_id, indexes)` and `refused(node_id, error)` by any.
 
     None of it is done for a log without groups, or where `active` is False: leases divide all nodes then.
     """
 
     def __init__(
-        self, store: Store, *, session_s: float, active: bool, report: Callable[[str, frozenset[int] | None], None]
+        self,
+        store: Store,
+        *,
+        session_s: float,
+        active: bool,
+        report: Callable[[str, frozenset[int] | None], None],
+        refused: Callable[[str, StoreRefused], None],
     ) -> None:
         self._store = store
         self._session_s = session_s
         self._active = active and store.log.has_groups
         self._report = report
+        self._refused = refused
         self._followed: dict[str, _Followed] = {}
 
     def takes(self, node: Node) -> bool:
@@ -59,7 +68,11 @@ class Shares:
         for node_id, topic in wanted.items():
             if node_id not in self._followed:
                 member = self._store.log.join(
-                    node_id, topic, session_s=self._session_s, on_change=self._reporter(node_id)
+                    node_id,
+                    topic,
+                    session_s=self._session_s,
+                    on_change=self._reporter(node_id),
+                    on_refused=partial(self._refused, node_id),
                 )
                 self._followed[node_id] = _Followed(topic, member)
 

@@ -160,6 +160,7 @@ class Worker:
             session_s=options.lease_s,
             active=not options.once,
             report=lambda node_id, indexes: self._inbox.put(_Given(node_id, indexes)),
+            refused=lambda node_id, error: self._inbox.put(Ended.before_it_began(node_id, error)),
         )
         self._tasks = WorkerTasks(
             store,
@@ -415,7 +416,7 @@ class Worker:
 
     def _handle_ended(self, event: Ended) -> None:
         work = self._work.get(event.node_id)
-        if work is None or not work.running:
+        if work is None or not (work.running or event.unbegun):
             return
         if isinstance(event.broken, StoreBroken):
             raise event.broken
