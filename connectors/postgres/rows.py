@@ -162,7 +162,7 @@ class PostgresRows:
         return (
             f"WITH put AS (INSERT INTO {self._table(version)} AS held ({_SYSTEM_COLUMNS}{columns}) "
             f"SELECT {_SYSTEM_COLUMNS}{columns} FROM {stage.replace('%', '%%')} "
-            "WHERE _partition = %(partition)s AND _offset >= %(first)s AND _offset < %(end)s ORDER BY _offset "
+            "WHERE _partition = %(partition)s AND _offset >= %(first)s AND _offset < %(end)s "
             f"ON CONFLICT ({', '.join(map(placed, keys))}) DO UPDATE SET {sets} WHERE {differs} "
             "RETURNING xmax = 0 AS inserted) "  # a row that this statement updated carries its own lock in xmax
             "SELECT count(*) FILTER (WHERE inserted), count(*) FILTER (WHERE NOT inserted) FROM put"

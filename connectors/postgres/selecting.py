@@ -23,7 +23,9 @@ def select_sql(table: str, schema: Schema, selection: Selection) -> tuple[str, t
         where += f" AND (t.{time}, t._partition, t._offset) > (%s, %s, %s)"
         parameters += selection.after
     order = f"t.{time}, t._partition, t._offset"
-    sql = f"{begin}SELECT {order}{columns} FROM {source} WHERE {where} ORDER BY {order}"
+    sql = f"{begin}SELECT {order}{columns} FROM {source} WHERE {where}"
+    if selection.ordered:
+        sql += f" ORDER BY {order}"
     if selection.rows_max is not None:
         sql += " LIMIT %s"
         parameters += (selection.rows_max,)

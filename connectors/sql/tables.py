@@ -178,13 +178,16 @@ class SqlTables:
         self._make_sequencers(version, partitions)
 
     def _index_time(self, version: VersionInfo) -> None:
-        """Index the column of event time, as soon as it has a type that has an order."""
+        """Index the column of event time, as soon as it has a type that has an order; a key that begins with it has an
+        index that finds times as well."""
         table = self.table(version.table)
         time_index = table.options.time_index if table is not None else None
         field = version.schema.field(time_index) if time_index is not None else None
         if field is not None and field.type not in (None, Type.JSON, Type.ARRAY):
-            self._ddl.index(self._session, version, field.name)
-            self._index_identity(version, field.name, table.options.unique_on if table is not None else ())
+            unique_on = table.options.unique_on if table is not None else ()
+            if unique_on[:1] != (time_index,):
+                self._ddl.index(self._session, version, field.name)
+            self._index_identity(version, field.name, unique_on)
 
     def _index_identity(self, version: VersionInfo, time: str, unique_on: Sequence[str]) -> None:
         """A table whose key is the time and an identity is asked for the rows of one identity, too."""

@@ -27,7 +27,9 @@ def select_sql(version: VersionInfo, schema: Schema, selection: Selection) -> tu
         assert isinstance(offset, int)
         where += f" AND (t.{time}, t._row) > (?, ?)"
         parameters += (at_text(at), (partition << OFFSET_BITS) | offset)
-    sql = f"{begin}SELECT t.{time}, t._row{columns} FROM {source} WHERE {where} ORDER BY t.{time}, t._row"
+    sql = f"{begin}SELECT t.{time}, t._row{columns} FROM {source} WHERE {where}"
+    if selection.ordered:
+        sql += f" ORDER BY t.{time}, t._row"
     if selection.rows_max is not None:
         sql += " LIMIT ?"
         parameters += (selection.rows_max,)

@@ -54,31 +54,34 @@ def encode_value(kind: Type | None, value: object) -> object:
 
 def encode_rows(types: Sequence[Type | None], rows: Sequence[tuple[object, ...]]) -> Sequence[tuple[object, ...]]:
     """Rows as they are stored; the same object where no column needs a change. Booleans are bound as they are."""
-    encoders = {
-        place: _ENCODERS[kind]
+    encoded = {
+        place: kind
         for place, kind in enumerate(types)
         if kind is not None and kind is not Type.BOOLEAN and kind in _ENCODERS
     }
-    return _converted(encoders, rows)
+    if not encoded or not rows:
+        return rows
+    columns = [
+        _column(_ENCODERS, encoded[place], column) if place in encoded else column
+        for place, column in enumerate(zip(*rows, strict=True))
+    ]
+    return list(zip(*columns, strict=True))
 
 
 def decode_columns(types: Sequence[Type | None], columns: Sequence[Sequence[object]]) -> list[Sequence[object]]:
     """Canonical values of what is stored, by column."""
     return [
-        _column(_DECODERS.get(kind) if kind is not None else None, column)
+        column if kind is None or kind not in _DECODERS else _column(_DECODERS, kind, column)
         for kind, column in zip(types, columns, strict=True)
     ]
 
 
-def _column(convert: Convert | None, column: Sequence[object]) -> Sequence[object]:
-    return column if convert is None else [None if value is None else convert(value) for value in column]
-
-
-def _converted(by_place: dict[int, Convert], rows: Sequence[tuple[object, ...]]) -> Sequence[tuple[object, ...]]:
-    if not by_place or not rows:
-        return rows
-    columns = [_column(by_place.get(place), column) for place, column in enumerate(zip(*rows, strict=True))]
-    return list(zip(*columns, strict=True))
+def _column(converters: dict[Type, Convert], kind: Type, column: Sequence[object]) -> Sequence[object]:
+    convert = converters[kind]
+    if kind is Type.DATETIME:  # dear to convert, and many rows have the same
+        known = {value: None if value is None else convert(value) for value in set(column)}
+        return [known[value] for value in column]
+    return [None if value is None else convert(value) for value in column]
 
 
 @lru_cache(maxsize=64)

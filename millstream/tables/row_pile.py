@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from streams.checkpoint.output import RowSource, Write
 from streams.model.table_version import TableOptions
@@ -76,7 +76,7 @@ class _ToldRows:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def encoded(self, schema: Schema) -> Iterator[list[Row]]:
+    def encoded(self, schema: Schema) -> Iterator[Sequence[Row]]:
         for rows in self._rows.encoded(schema):
             yield rows
             self._advance(len(rows))

@@ -103,6 +103,15 @@ def _integer_problems(name: str, series: pd.Series, where: Where) -> Iterator[Pr
 
 def text_problem(values: Iterable[object], *, where: Where = in_frame) -> str | None:
     """Why one of these texts cannot be stored, with its row."""
+    distinct: Iterable[object] = getattr(values, "unique", lambda: values)()  # texts come again and again
+    try:
+        checked_text("".join(value for value in distinct if isinstance(value, str)))
+    except ValueRefused:
+        return _faulty_text(values, where)
+    return None
+
+
+def _faulty_text(values: Iterable[object], where: Where) -> str | None:
     for row, value in enumerate(values):
         if isinstance(value, str):
             try:

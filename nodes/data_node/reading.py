@@ -25,11 +25,13 @@ _NOTHING = Span(datetime.max.replace(tzinfo=UTC), datetime.min.replace(tzinfo=UT
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a read needs to know of a table: its columns, and which of them are the index."""
+    """What a read needs to know of a table: its columns, which of them are the index, and whether that is the table's
+    whole key, so that sorting by it leaves no rows whose order is open."""
 
     version: VersionInfo | None
     schema: Schema
     index: tuple[str, ...]
+    is_key: bool = False
 
     @property
     def has_identity(self) -> bool:
@@ -62,13 +64,14 @@ class TableReading:
         span = span_of(start, end, from_included=from_included, to_included=to_included)
         with self._place.store.read() as tx:
             shape = self._shape(tx)
-            return self._frame(tx, shape, _wanted(shape, span, identities, ranges), columns).sort_index()
+            selection = replace(_wanted(shape, span, identities, ranges), ordered=not shape.is_key)
+            return self._frame(tx, shape, selection, columns).sort_index()
 
     def latest(self, identities: Sequence[str] | None = None, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """The rows of the last time of each identity; of the whole, where rows have none."""
         with self._place.store.read() as tx:
             shape = self._shape(tx)
-            selection = replace(_wanted(shape, Span(), identities, None), latest=True)
+            selection = replace(_wanted(shape, Span(), identities, None), latest=True, ordered=not shape.is_key)
             return self._frame(tx, shape, selection, columns).sort_index()
 
     def chunks(
@@ -125,7 +128,8 @@ class TableReading:
         if IDENTITY in key or time not in table.options.unique_on:
             key = [name for name in dict.fromkeys((IDENTITY, *key)) if version.schema.field(name) is not None]
             key = key if time in table.options.unique_on else key[:1] * (IDENTITY in key)
-        return Shape(version, version.schema, (time, *key))
+        index = (time, *key)
+        return Shape(version, version.schema, index, is_key=index == table.options.unique_on)
 
     def _expected(self) -> Schema:
         schema = Schema.empty().with_field(TIME, Type.DATETIME)

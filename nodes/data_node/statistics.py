@@ -74,8 +74,9 @@ def progress_of(frame: pd.DataFrame) -> Progress:
     if frame.index.nlevels > 1:
         import pandas as pd
 
-        names = frame.index.get_level_values(1)
-        held = {str(name): int(us) for name, us in pd.Series(times.asi8).groupby(list(names)).max().items()}
+        index: Any = frame.index
+        names, last = index.levels[1], pd.Series(times.asi8).groupby(index.codes[1]).max()
+        held = {str(names[code]): us for code, us in zip(last.index.tolist(), last.tolist(), strict=True)}
     return Progress(int(times.asi8.min()), int(times.asi8.max()), 0, None, held)
 
 

@@ -21,6 +21,7 @@ from typing import Protocol
 
 from streams import crash_points
 from streams.ambient import Ambient
+from streams.checkpoint.new_rows import may_stand
 from streams.checkpoint.tables import ensure_active, merged_options, widen_for
 from streams.checkpoint.views import mark_view
 from streams.decisions.watermark import advance, late_count, time_us, watermark_us
@@ -347,19 +348,16 @@ class _Application:
         places = _key_places(effect, self._plan.tables[effect.table], version)
         rows = self._with_overflow(_with_plain_keys(merged.rows, version, places), merged, version, places)
         homes = _homes(rows, places, self._plan.partitions[version.table, version.version])
-        for partition in sorted(set(homes)):
-            mine = [index for index, home in enumerate(homes) if home == partition]
-            for present, stretch in groupby(mine, key=lambda index: merged.present[index]):
-                chosen = list(stretch)
-                self._upsert_stretch(
-                    effect,
-                    version,
-                    SequencerKey(version.table, version.version, partition),
-                    unique_on=[names[place] for place in places],
-                    present=[names[place] for place in sorted(present)],
-                    record_ids=[effect.record_ids[merged.last[index]] for index in chosen],
-                    rows=[rows[index] for index in chosen],
-                )
+        for partition, present, chosen in _stretches(homes, merged.present):
+            self._upsert_stretch(
+                effect,
+                version,
+                SequencerKey(version.table, version.version, partition),
+                unique_on=[names[place] for place in places],
+                present=[names[place] for place in sorted(present)],
+                record_ids=[effect.record_ids[merged.last[index]] for index in chosen],
+                rows=[rows[index] for index in chosen],
+            )
 
     def _with_overflow(
         self, rows: Sequence[tuple[object, ...]], merged: Upserts, version: VersionInfo, places: Sequence[int]
@@ -388,17 +386,30 @@ class _Application:
         record_ids: Sequence[str | None],
         rows: Sequence[tuple[object, ...]],
     ) -> None:
-        counts = self._tx.rows.upsert(
-            version,
-            key.partition,
-            first_offset=self._sequencers[key].end_offset,
-            at=self._at,
-            unique_on=unique_on,
-            present=present,
-            record_ids=record_ids,
-            rows=rows,
-        )
-        self._gave(key, offsets=len(rows), inserted=counts.inserted, moved=counts.moved)
+        """Rows at the end whose keys cannot stand are appended, which costs a store much less."""
+        old = may_stand(self._tx, self._plan.tables[effect.table], version, unique_on, rows, held=self._sequencers)
+        if old:
+            counts = self._tx.rows.upsert(
+                version,
+                key.partition,
+                first_offset=self._sequencers[key].end_offset,
+                at=self._at,
+                unique_on=unique_on,
+                present=present,
+                record_ids=record_ids[:old],
+                rows=rows[:old],
+            )
+            self._gave(key, offsets=old, inserted=counts.inserted, moved=counts.moved)
+        if old < len(rows):
+            self._tx.rows.append(
+                version,
+                key.partition,
+                first_offset=self._sequencers[key].end_offset,
+                at=self._at,
+                record_ids=record_ids[old:],
+                rows=rows[old:],
+            )
+            self._gave(key, offsets=len(rows) - old, inserted=len(rows) - old)
         self._saw_times(effect, version, key, rows)
 
     def _truncate(self, version: VersionInfo) -> None:
@@ -454,7 +465,9 @@ class _Application:
         if column is None:
             return
         place = version.schema.fields.index(column)
-        times = list(map(time_us, column_values(rows, place)))
+        held = column_values(rows, place)
+        known = {value: time_us(value) for value in set(held)}  # many rows have the same
+        times = [known[value] for value in held]
         self.outcome.late += late_count(times, self._watermarks[effect.table])
         sequencer = self._sequencers[key]
         self._sequencers[key] = replace(sequencer, max_time_us=advance(sequencer.max_time_us, times))
@@ -478,8 +491,23 @@ def _key_places(effect: Write, table: TableInfo, version: VersionInfo) -> list[i
     return [sources.index(source) for source in _unique_on(effect, table)]
 
 
+def _stretches(
+    homes: Sequence[int], present: Sequence[frozenset[int]]
+) -> Iterator[tuple[int, frozenset[int], Sequence[int]]]:
+    """Rows of one partition, one after another, that give the same columns: partition, columns, places."""
+    if len(set(homes)) == 1 and len(set(present)) == 1:
+        yield homes[0], present[0], range(len(homes))
+        return
+    for partition in sorted(set(homes)):
+        mine = [index for index, home in enumerate(homes) if home == partition]
+        for given, stretch in groupby(mine, key=present.__getitem__):
+            yield partition, given, list(stretch)
+
+
 def _homes(rows: Sequence[tuple[object, ...]], places: Sequence[int], partitions: int) -> list[int]:
     """The partition of each row with a key."""
+    if partitions == 1:
+        return [0] * len(rows)
     return [partition_of(tuple(row[place] for place in places), partitions) for row in rows]
 
 

@@ -26,6 +26,7 @@ class Selection:
     `time` and `identity` are SQL columns; `identity` holds text, and is None where rows have none. `identities` gives
     each identity that is wanted the span of its own; None means all of them, within `span`. `latest` leaves, of each
     identity (of the table, where there is none), the rows of its last time. `after` is where the last page ended.
+    `ordered` False leaves the order to the store, for who sorts them anyway and wants no pages.
     """
 
     time: str
@@ -35,6 +36,7 @@ class Selection:
     latest: bool = False
     after: tuple[object, ...] | None = None
     rows_max: int | None = None
+    ordered: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,9 +26,9 @@ def columns(frame: pd.DataFrame, *, on_naive: Callable[[str], None]) -> dict[str
     text or are given twice.
     """
     out: dict[str, Column] = {}
-    for name, series in _named(frame):
+    for name, held in _named(frame):
         try:
-            column, naive = _column(series)
+            column, naive = _level(*held) if isinstance(held, tuple) else _column(held)
         except ValueRefused as refused:
             raise RowRejected(str(refused), field=name) from None
         if naive:
@@ -135,11 +135,15 @@ def _plain_type(column: Sequence[object]) -> Type | None:
     return kind
 
 
-def _named(frame: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
+def _named(frame: pd.DataFrame) -> Iterator[tuple[str, pd.Series | tuple[pd.MultiIndex, int]]]:
+    """Columns by name; of an index of several levels, the index and the level's place."""
+    import pandas as pd
+
     seen: set[object] = set()
+    held = frame.index.remove_unused_levels() if isinstance(frame.index, pd.MultiIndex) else frame.index
     index = [
-        (name, frame.index.get_level_values(level).to_series())
-        for level, name in enumerate(frame.index.names)
+        (name, (held, level) if isinstance(held, pd.MultiIndex) else held.to_series())
+        for level, name in enumerate(held.names)
         if name is not None
     ]
     body = [(name, frame.iloc[:, place]) for place, name in enumerate(frame.columns)]
@@ -150,6 +154,22 @@ def _named(frame: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
             raise RowRejected("the frame has two columns of this name", field=name, hint="Rename one.")
         seen.add(name)
         yield name, series
+
+
+def _level(index: pd.MultiIndex, place: int) -> tuple[Column, bool]:
+    """A level of an index: each of its values is made canonical once, however many rows have it."""
+    import numpy as np
+    import pandas as pd
+
+    try:
+        distinct, naive = _column(pd.Series(index.levels[place]))
+    except ValueRefused:
+        return _column(index.get_level_values(place).to_series())  # which tells the row
+    codes = np.asarray(index.codes[place])
+    held = np.empty(len(distinct.values) + 1, dtype=object)
+    held[:-1] = distinct.values  # and a null at the end, where the code -1 finds it
+    values: list[object] = held[codes].tolist()
+    return Column(distinct.type, values, values, large=distinct.large), naive
 
 
 def _column(series: pd.Series) -> tuple[Column, bool]:
@@ -183,7 +203,10 @@ def _numpy_dtype(dtype: Any) -> Any:
 
 def _objects(series: pd.Series) -> list[object]:
     """Python's own values, null as None."""
-    given: list[object] = series.astype(object).tolist()
+    import pandas as pd
+
+    is_text = isinstance(series.dtype, pd.StringDtype)  # numpy takes those over at once
+    given: list[object] = (series.to_numpy(dtype=object) if is_text else series.astype(object)).tolist()
     nulls = series.isna()
     if nulls.any():
         return [None if null else value for value, null in zip(given, nulls.tolist(), strict=True)]

@@ -20,7 +20,7 @@ from streams.rows.placement import Growth, checked_name, place_column, place_val
 from streams.rows.row_plan import COLUMN_BYTES, SIZED, Plan, Slot, plan_of
 from streams.rows.schema import COLUMNS_MAX, Schema, Type
 from streams.rows.turned_rows import TurnedRows
-from streams.rows.upsert import Upserts, merge
+from streams.rows.upsert import Upserts, distinct, merge
 from streams.rows.values import ValueRefused, json_text, json_value, object_of
 
 if TYPE_CHECKING:
@@ -368,8 +368,14 @@ class Rows:
                         given[sources] = frozenset(place for place in found if place is not None)
                     yield given[sources]
 
-        rows = (row for chunk in self.encoded(schema) for row in chunk)
-        return merge(rows, present(), key=[places[source] for source in self._unique_on], overflow=overflow)
+        key = [places[source] for source in self._unique_on]
+        rows = [row for chunk in self.encoded(schema) for row in chunk]
+        alike = frozenset[frozenset[str]]().union(*(chunk.present for chunk in self._chunks))
+        if len(alike) == 1:
+            found = distinct(rows, next(present()), key=key)
+            if found is not None:
+                return found
+        return merge(rows, present(), key=key, overflow=overflow)
 
 
 def decode_plan(schema: Schema) -> Callable[[Sequence[object]], dict[str, object]]:

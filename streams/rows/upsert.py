@@ -52,6 +52,13 @@ def merge(
     )
 
 
+def distinct(rows: Sequence[Row], present: frozenset[int], *, key: Sequence[int]) -> Upserts | None:
+    """The same for rows that all give the same columns, where no key comes twice; None where one does."""
+    if len(set(map(itemgetter(*key), rows))) < len(rows):
+        return None
+    return Upserts(rows, [present] * len(rows), range(len(rows)), superseded=0)
+
+
 def _over(
     old: Row, had: frozenset[int], row: Row, given: frozenset[int], overflow: int | None
 ) -> tuple[Row, frozenset[int]]:
