@@ -14,10 +14,10 @@ import uuid
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, get_args
 
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 FLAGS = ("update_only", "runtime_only")
@@ -45,7 +45,7 @@ def canonical_model(model: BaseModel, scope: HashScope, path: str = "") -> dict[
             continue
         expected = _models_in(info.annotation)
         form = canonical(getattr(model, name), scope, place, expected)
-        default = _default(info, model)
+        default = _default(model, name)
         if default is PydanticUndefined or canonical(default, scope, place, expected) != form:
             out[name] = form
     for name, value in (model.model_extra or {}).items():
@@ -53,6 +53,7 @@ def canonical_model(model: BaseModel, scope: HashScope, path: str = "") -> dict[
     return out
 
 
+@lru_cache(maxsize=4096)
 def flags_of(model: type[BaseModel], name: str) -> dict[str, bool]:
     """A field's flags; those that an overriding field does not name are inherited. Raises ValueError."""
     flags = dict.fromkeys(FLAGS, False)
@@ -152,10 +153,18 @@ def _decimal(value: Decimal, path: str) -> str:
     return "0" if text in ("-0", "") else text
 
 
-def _default(info: FieldInfo, model: BaseModel) -> Any:
-    if info.default_factory is not None and info.default_factory_takes_validated_data:
-        return info.get_default(call_default_factory=True, validated_data=dict(model.__dict__))
-    return info.get_default(call_default_factory=True)
+def _default(model: BaseModel, name: str) -> Any:
+    info = type(model).model_fields[name]
+    factory: Any = info.default_factory
+    if factory is None:
+        return info.get_default()
+    return factory(dict(model.__dict__)) if _takes_data(type(model), name) else factory()
+
+
+@lru_cache(maxsize=4096)
+def _takes_data(model: type[BaseModel], name: str) -> bool:
+    """Whether a field's default is made of the other fields. Pydantic reads the factory's signature each time."""
+    return bool(model.model_fields[name].default_factory_takes_validated_data)
 
 
 def _models_in(annotation: Any) -> frozenset[type]:
