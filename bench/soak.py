@@ -109,6 +109,12 @@ def _model(first: int, count: int) -> Chunk:
     return Chunk(first, count, _pytest("tests/contract/test_model.py", f"--hypothesis-seed={first}"), environment)
 
 
+def _data_nodes(first: int, count: int) -> Chunk:
+    environment = {"MILLSTREAM_TEST_EXAMPLES": str(count)}
+    page = "tests/contract/test_data_node_properties.py"
+    return Chunk(first, count, _pytest(page, f"--hypothesis-seed={first}"), environment)
+
+
 def _recovery(first: int, count: int) -> Chunk:
     records = 1_000_000 if first % 2 else 10_000_000
     return Chunk(first, count, (sys.executable, "-m", "tests.acceptance.recovery", "--records", str(records)))
@@ -130,6 +136,7 @@ PARTS: Mapping[str, SoakPart] = {
     "chaos": SoakPart("runs of ten minutes", 6, 1, _chaos),
     "crash-matrix": SoakPart("runs", 5, 1, _crash_matrix),
     "model": SoakPart("runs", 1_500, 150, _model),
+    "data-nodes": SoakPart("frames to each property and store", 1_000, 20, _data_nodes),
     "recovery": SoakPart("stores", 2, 1, _recovery),
     "properties": SoakPart("seeds", 40, 1, _properties, at_once=0),
 }

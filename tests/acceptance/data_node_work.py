@@ -1,7 +1,13 @@
-"""The DataNode that is killed: each run adds three days and a column, counting on from what its statistics say."""
+"""The DataNode that is killed: each run adds three days and a column, counting on from what its statistics say.
+
+Run as a program with a store's URL, this module runs the node once, says `inside` from its `update()`, and ends that
+when standard input does.
+"""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -18,10 +24,13 @@ NAMES = ("a", "b", "c")
 
 
 class Killed(DataNode):
+    first: Callable[[], None] = staticmethod(lambda: None)
+
     def dependencies(self) -> dict[str, Any]:
         return {}
 
     def update(self) -> pd.DataFrame:
+        self.first()
         done = self.update_statistics.row_count
         time = pd.Timestamp("2024-05-01", tz="UTC") + pd.Timedelta(days=done)
         index = pd.MultiIndex.from_product([[time], NAMES], names=["time_index", "unique_identifier"])
@@ -56,3 +65,19 @@ def check(store: Store) -> None:
         assert statistics.max_time_index_value == rows[-1]["time_index"]
     found = verify(store, deep=True)
     assert found.ok, found.faults
+
+
+def main(url: str) -> None:
+    def hold() -> None:
+        print("inside", flush=True)
+        sys.stdin.read()
+
+    Killed.first = staticmethod(hold)
+    store = open_url(url)
+    with using_store(store):
+        node().run()
+    store.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
