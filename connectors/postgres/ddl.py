@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 import psycopg
 
 from connectors.postgres.errors import translated
+from connectors.postgres.periods import Period, period_of
 from connectors.postgres.storage import SQL_TYPES, by_server, placed, quoted, sql_name_of, types_of
 from connectors.sql.session import Session
 from streams.errors import UsageError
@@ -48,10 +50,16 @@ class PostgresVersionDDL:
             f", {quoted(name)} {SQL_TYPES[kind]}"
             for name, kind in zip(version.schema.names, types_of(version.schema), strict=True)
         )
+        apart = version.time_partitions
+        key, by = (
+            ("", "")
+            if apart is None
+            else (f", {quoted(apart.column)}", f" PARTITION BY RANGE ({quoted(apart.column)})")
+        )
         _run(
             session,
             f"CREATE TABLE {table} (_partition int4 NOT NULL, _offset int8 NOT NULL, _at timestamptz NOT NULL, "
-            f"record_id text{columns}, PRIMARY KEY (_partition, _offset))",
+            f"record_id text{columns}, PRIMARY KEY (_partition, _offset{key})){by}",
         )
         self._make_unique(session, version, unique_on)
 
@@ -131,6 +139,38 @@ class PostgresVersionDDL:
                 f"CREATE FUNCTION pg_temp._ms_converted(int4, int8) RETURNS {wanted} LANGUAGE sql STABLE AS "
                 "'SELECT v FROM pg_temp._ms_conversion WHERE p = $1 AND o = $2'"
             )
+
+    def make_room(self, session: Session, version: VersionInfo, times: Iterable[object]) -> None:
+        """The partitions that rows of these times need, where they are not there yet: made beside the table and then
+        attached, which waits for no reader."""
+        apart = version.time_partitions
+        if apart is None:
+            return
+        wanted = {period_of(apart.unit, time) for time in times if isinstance(time, datetime)}
+        missing = self._missing(session, version, wanted)
+        if not missing:
+            return
+        with session.errors():
+            session.cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (version.sql_name,))
+        table = self.qualified(version.sql_name)
+        for period in self._missing(session, version, wanted):
+            part = self._part(version, period)
+            _run(session, f"CREATE TABLE {part} (LIKE {table} INCLUDING ALL)")
+            bounds = f"FROM ('{period.first.isoformat()}') TO ('{period.below.isoformat()}')"
+            _run(session, f"ALTER TABLE {table} ATTACH PARTITION {part} FOR VALUES {bounds}")
+
+    def _missing(self, session: Session, version: VersionInfo, wanted: Iterable[Period]) -> list[Period]:
+        names = {self._part(version, period): period for period in sorted(wanted)}
+        with session.errors():
+            session.cursor.execute(
+                "SELECT n.name FROM unnest(%s::text[]) WITH ORDINALITY AS n(name, place) "
+                "WHERE to_regclass(n.name) IS NULL ORDER BY n.place",
+                (list(names),),
+            )
+            return [names[row[0]] for row in session.cursor.fetchall()]
+
+    def _part(self, version: VersionInfo, period: Period) -> str:
+        return f"{quoted(self._schema)}.{_index_name(version, period.name)}"
 
     def index(self, session: Session, version: VersionInfo, column: str) -> None:
         name, table = _index_name(version, "time"), self.qualified(version.sql_name)

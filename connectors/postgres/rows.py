@@ -51,6 +51,7 @@ class PostgresRows:
         record_ids: Sequence[str | None],
         rows: Sequence[tuple[object, ...]],
     ) -> None:
+        self._make_room(version, rows)
         if isinstance(rows, TurnedRows):
             self._copy_columns(version, partition, first_offset=first_offset, at=at, record_ids=record_ids, rows=rows)
             return
@@ -108,7 +109,14 @@ class PostgresRows:
             for place, row in zip(places, rows, strict=True):
                 write(place + row)
 
+    def _make_room(self, version: VersionInfo, rows: Iterable[tuple[object, ...]]) -> None:
+        """A version that lies apart by time has a part for each of the rows."""
+        if version.time_partitions is not None:
+            place = version.schema.names.index(version.time_partitions.column)
+            self._ddl.make_room(self._session, version, {row[place] for row in rows})
+
     def restore(self, version: VersionInfo, partition: int, rows: StoredRows) -> None:
+        self._make_room(version, rows.values)
         placed_rows = zip(rows.offsets, rows.ats, rows.record_ids, strict=True)
         places = ((partition, offset, at, record_id) for offset, at, record_id in placed_rows)
         self._copy(self._ddl.qualified(version.sql_name), version, places, rows.values)
@@ -125,18 +133,38 @@ class PostgresRows:
         record_ids: Sequence[str | None],
         rows: Sequence[tuple[object, ...]],
     ) -> UpsertCounts:
+        self._make_room(version, rows)
         stage = self._stage(version)
         places = ((partition, first_offset + index, at, record_id) for index, record_id in enumerate(record_ids))
         self._copy(stage, version, places, rows)
         keys = [sql_name_of(version.schema, name) for name in unique_on]
         names = [sql_name_of(version.schema, name) for name in present]
+        taken = {"partition": partition, "first": first_offset, "end": first_offset + len(rows)}
+        insert = self._upsert_sql(version, stage, keys, names)
         with self._session.errors():
-            self._cursor.execute(
-                self._upsert_sql(version, stage, keys, names),
-                {"partition": partition, "first": first_offset, "end": first_offset + len(rows)},
-            )
-            inserted, moved = self._cursor.fetchone()
+            if version.time_partitions is not None:  # such a table does not tell what it has updated
+                inserted = len(rows) - self._standing(version, stage, keys, taken)
+                self._cursor.execute(insert, taken)
+                moved = self._cursor.rowcount - inserted
+            else:
+                self._cursor.execute(
+                    f"WITH put AS ({insert} "
+                    "RETURNING xmax = 0 AS inserted) "  # a row that this statement updated carries its own lock in xmax
+                    "SELECT count(*) FILTER (WHERE inserted), count(*) FILTER (WHERE NOT inserted) FROM put",
+                    taken,
+                )
+                inserted, moved = self._cursor.fetchone()
         return UpsertCounts(inserted=inserted, moved=moved, unchanged=len(rows) - inserted - moved)
+
+    def _standing(self, version: VersionInfo, stage: str, keys: Sequence[str], taken: Mapping[str, int]) -> int:
+        """How many of the staged rows have keys that stand. Nobody else writes these keys meanwhile."""
+        on = " AND ".join(f"held.{placed(name)} = new.{placed(name)}" for name in keys)
+        self._cursor.execute(
+            f"SELECT count(*) FROM {stage.replace('%', '%%')} AS new JOIN {self._table(version)} AS held ON {on} "
+            "WHERE new._partition = %(partition)s AND new._offset >= %(first)s AND new._offset < %(end)s",
+            taken,
+        )
+        return int(self._cursor.fetchone()[0])
 
     def _stage(self, version: VersionInfo) -> str:
         """A temporary table of the version's shape, emptied at every commit and kept by the connection."""
@@ -160,12 +188,10 @@ class PostgresRows:
             else "false"
         )
         return (
-            f"WITH put AS (INSERT INTO {self._table(version)} AS held ({_SYSTEM_COLUMNS}{columns}) "
+            f"INSERT INTO {self._table(version)} AS held ({_SYSTEM_COLUMNS}{columns}) "
             f"SELECT {_SYSTEM_COLUMNS}{columns} FROM {stage.replace('%', '%%')} "
             "WHERE _partition = %(partition)s AND _offset >= %(first)s AND _offset < %(end)s "
-            f"ON CONFLICT ({', '.join(map(placed, keys))}) DO UPDATE SET {sets} WHERE {differs} "
-            "RETURNING xmax = 0 AS inserted) "  # a row that this statement updated carries its own lock in xmax
-            "SELECT count(*) FILTER (WHERE inserted), count(*) FILTER (WHERE NOT inserted) FROM put"
+            f"ON CONFLICT ({', '.join(map(placed, keys))}) DO UPDATE SET {sets} WHERE {differs}"
         )
 
     def delete_all(self, version: VersionInfo, partition: int) -> int:
@@ -330,7 +356,8 @@ class PostgresRows:
         return names, found
 
     def size_bytes(self, version: VersionInfo) -> int:
-        return int(self._one("SELECT pg_total_relation_size(%s::regclass)", (self._ddl.qualified(version.sql_name),)))
+        size = "SELECT coalesce(sum(pg_total_relation_size(relid)), 0) FROM pg_partition_tree(%s::regclass)"
+        return int(self._one(size, (self._ddl.qualified(version.sql_name),)))
 
     def _table(self, version: VersionInfo) -> str:
         """In statements that have parameters."""

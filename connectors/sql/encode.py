@@ -65,6 +65,7 @@ def options_text(options: TableOptions) -> str:
             "retention_days": options.retention_days,
             "partitions": options.partitions,
             "declared": None if options.declared is None else options.declared.to_json(),
+            "partition_by": options.partition_by,
         }
     ).decode()
 
@@ -79,6 +80,7 @@ def options_of(text: str) -> TableOptions:
         retention_days=data["retention_days"],
         partitions=data["partitions"],
         declared=None if data["declared"] is None else schema_of(data["declared"]),
+        partition_by=data.get("partition_by"),  # older stores do not say
     )
 
 

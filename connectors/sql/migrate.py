@@ -15,7 +15,7 @@ from streams.errors import StoreRefused
 ROOM = Path(__file__).parent / "migrations"
 VERSION_TABLE = "_ms_revision"
 # Every revision there ever was, oldest first; stated here, so that a store that is up to date opens without Alembic.
-REVISIONS = {"store": ("0001", "0002"), "log": ("log_0001",)}
+REVISIONS = {"store": ("0001", "0002", "0003"), "log": ("log_0001",)}
 
 
 def check_revision(found: str | None, *, branch: str, where: str) -> bool:

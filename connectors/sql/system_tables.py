@@ -80,6 +80,7 @@ VERSIONS = Table(
     _number("engine_made"),
     Column("retired_us", BigInteger),
     _text("unique_on"),
+    Column("time_partitions", Text),
     Index("_ms_versions_by_sql_name", "sql_name", unique=True),
 )
 

@@ -24,7 +24,15 @@ from connectors.sql.session import Session
 from connectors.sql.system_tables import LEDGER_RANGES, SEQUENCERS, TABLES, VERSIONS
 from connectors.sql.where import key, row_or_nothing, whole_row
 from streams.errors import UsageError
-from streams.model.table_version import Sequencer, SequencerKey, TableInfo, TableOptions, VersionInfo, VersionState
+from streams.model.table_version import (
+    Sequencer,
+    SequencerKey,
+    TableInfo,
+    TableOptions,
+    TimePartitions,
+    VersionInfo,
+    VersionState,
+)
 from streams.rows.schema import Schema, Type
 
 _T, _V, _S = TABLES.c, VERSIONS.c, SEQUENCERS.c
@@ -41,6 +49,7 @@ _VERSION_COLUMNS = (
     _V.activation,
     _V.engine_made,
     _V.retired_us,
+    _V.time_partitions,
 )
 _SEQUENCER_COLUMNS = (
     _S.table_name,
@@ -171,6 +180,7 @@ class SqlTables:
                 "engine_made": int(version.engine_made),
                 "retired_us": to_us_or_none(version.retired_at),
                 "unique_on": names_text(tuple(unique_on)),
+                "time_partitions": _partitions_text(version.time_partitions),
             },
         )
         self._ddl.make(self._session, version, unique_on=unique_on)
@@ -304,7 +314,8 @@ def _table(row: tuple[Any, ...]) -> TableInfo:
 
 
 def _version(row: tuple[Any, ...]) -> VersionInfo:
-    table, number, sql_name, schema, schema_number, state, created, made_by, activation, engine_made, retired = row
+    table, number, sql_name, schema, schema_number, state, created, made_by, activation, engine_made, *rest = row
+    retired, partitions = rest
     return VersionInfo(
         table=table,
         version=number,
@@ -317,7 +328,12 @@ def _version(row: tuple[Any, ...]) -> VersionInfo:
         activation=activation,
         engine_made=bool(engine_made),
         retired_at=from_us_or_none(retired),
+        time_partitions=None if partitions is None else TimePartitions(*partitions.split(" ", 1)),
     )
+
+
+def _partitions_text(held: TimePartitions | None) -> str | None:
+    return None if held is None else f"{held.unit} {held.column}"
 
 
 def _sequencer(row: tuple[Any, ...]) -> Sequencer:

@@ -85,7 +85,7 @@ class DataNodeImport:
         except FrameRefused as refused:
             raise RecordRejected(f"{self._file.file}: {refused.message}", hint=NOTHING_WRITTEN) from refused
         if self._pile is None:
-            schema, self._options = layout_of(frame, updater=self._updater)
+            schema, self._options = layout_of(frame, updater=self._updater, partition_by=self._table.partition_by)
             self._pile = RowPile(schema, unique_on=self._options.unique_on)
         append(self._pile.rows, frame, updater=self._updater)
         self._pile.look()

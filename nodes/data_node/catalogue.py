@@ -36,7 +36,7 @@ class Updater:
 @dataclass(frozen=True, slots=True)
 class StoredTable:
     """A table of DataNodes. `origin` is the class that its hash belongs to; `levels` are the identity levels that it
-    declares after `unique_identifier`, `key_scope` is its own, too."""
+    declares after `unique_identifier`, `key_scope` and `partition_by` are its own, too."""
 
     storage_hash: str
     origin: Origin
@@ -46,6 +46,7 @@ class StoredTable:
     columns: Sequence[Mapping[str, Any]] = ()
     levels: Sequence[str] = ()
     key_scope: str = "table"
+    partition_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

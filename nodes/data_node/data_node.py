@@ -25,6 +25,7 @@ from nodes.data_node.tree import Results, Tree, run_tree, tree_of
 from nodes.data_node.updater_run import UpdaterRun, Written, checked
 from streams.errors import LeaseHeld, UsageError
 from streams.model.position import Build
+from streams.model.table_version import TIME_UNITS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,6 +72,8 @@ class DataNode(DataSource, metaclass=_InNamespace):
     `hash_name` and `hash_version` count for the hashes. `identity_levels` are index levels after `unique_identifier`.
     `on_conflict` says what becomes of keys that another updater of the table has written; `key_scope = "updater"` keeps
     each updater's rows apart, in a column `updater`. `lease_wait_s` is how long a run waits for another process.
+    `partition_by` lets a new table of PostgreSQL have a partition for each day, month or year of `time_index`, made as
+    rows come; SQLite has one table whatever it says, and no table that stands is changed.
     """
 
     hash_name: ClassVar[str | None] = None
@@ -78,6 +81,7 @@ class DataNode(DataSource, metaclass=_InNamespace):
     identity_levels: ClassVar[tuple[str, ...]] = ()
     on_conflict: ClassVar[Literal["overwrite", "keep", "error"]] = "overwrite"
     key_scope: ClassVar[Literal["table", "updater"]] = "table"
+    partition_by: ClassVar[Literal["day", "month", "year"] | None] = None
     lease_wait_s: ClassVar[float] = 60.0
 
     def __init__(
@@ -278,8 +282,14 @@ class DataNode(DataSource, metaclass=_InNamespace):
 
 
 def _check_choices(cls: type[DataNode]) -> None:
-    for name, allowed in (("on_conflict", ("overwrite", "keep", "error")), ("key_scope", ("table", "updater"))):
+    choices = {
+        "on_conflict": ("overwrite", "keep", "error"),
+        "key_scope": ("table", "updater"),
+        "partition_by": (None, *TIME_UNITS),
+    }
+    for name, allowed in choices.items():
         if getattr(cls, name) not in allowed:
             raise UsageError(
-                f"{name} of {cls.__name__} is {getattr(cls, name)!r}", hint=f"it is one of {', '.join(allowed)}"
+                f"{name} of {cls.__name__} is {getattr(cls, name)!r}",
+                hint=f"it is one of {', '.join(map(str, allowed))}",
             )

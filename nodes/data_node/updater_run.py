@@ -168,7 +168,9 @@ class UpdaterRun:
         return self._finish(owner, before, frame, rows=rows, options=options, standing=standing, others=len(others))
 
     def _encoded(self, frame: pd.DataFrame) -> tuple[Rows, TableOptions]:
-        return encoded(frame, updater=self._node.update_hash if self._node.key_scope == "updater" else None)
+        node = self._node
+        updater = node.update_hash if node.key_scope == "updater" else None
+        return encoded(frame, updater=updater, partition_by=node.partition_by)
 
     def _others(self, tx: Transaction, rows: Rows, options: TableOptions) -> set[tuple[object, ...]]:
         if self._node.key_scope == "updater" or len(writers_of(tx, self._node.storage_hash)) < 2:
@@ -337,6 +339,7 @@ def register(node: DataNode, catalogue: Catalogue) -> None:
         tuple(columns),
         tuple(node.identity_levels),
         node.key_scope,
+        node.partition_by,
     )
     catalogue.claim_table(table)
     if node.identifier is not None:

@@ -9,8 +9,16 @@ from streams import crash_points
 from streams.ambient import Ambient
 from streams.errors import UsageError
 from streams.ids import version_name
-from streams.model.table_version import Sequencer, SequencerKey, TableInfo, TableOptions, VersionInfo, VersionState
-from streams.rows.schema import Schema
+from streams.model.table_version import (
+    Sequencer,
+    SequencerKey,
+    TableInfo,
+    TableOptions,
+    TimePartitions,
+    VersionInfo,
+    VersionState,
+)
+from streams.rows.schema import Schema, Type
 from streams.store import Store, Transaction
 
 
@@ -71,6 +79,7 @@ def merged_options(table: TableInfo, options: TableOptions) -> TableOptions:
         else stands.retention_days,
         partitions=max(options.partitions, stands.partitions),
         declared=options.declared or stands.declared,
+        partition_by=options.partition_by or stands.partition_by,
     )
 
 
@@ -96,20 +105,30 @@ def _make_version(
 ) -> VersionInfo:
     number = max((version.version for version in tx.tables.versions(table.name)), default=0) + 1
     now = ambient.now()
+    held = schema or table.options.declared or Schema.empty()
     version = VersionInfo(
         table=table.name,
         version=number,
         sql_name=version_name(table.name, number, now),
-        schema=schema or table.options.declared or Schema.empty(),
+        schema=held,
         schema_number=1,
         state=VersionState.BUILDING,
         created_at=now,
         made_by=made_by,
         engine_made=engine_made,
+        time_partitions=_time_partitions(table.options, held),
     )
     tx.tables.make_version(version, partitions=table.options.partitions, unique_on=table.options.unique_on)
     crash_points.reach("version.creating")
     return version
+
+
+def _time_partitions(options: TableOptions, schema: Schema) -> TimePartitions | None:
+    """Only of a time that is known from the first row on, and part of the key."""
+    time = schema.field(options.time_index) if options.time_index in options.unique_on else None
+    if options.partition_by is None or time is None or time.type is not Type.DATETIME:
+        return None
+    return TimePartitions(options.partition_by, time.name)
 
 
 def ensure_active(

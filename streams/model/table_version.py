@@ -9,10 +9,15 @@ from datetime import datetime
 
 from streams.rows.schema import Schema
 
+TIME_UNITS = ("day", "month", "year")
+
 
 @dataclass(frozen=True, slots=True)
 class TableOptions:
-    """What a table is told to be, by `stores`, `Table.init` or `@agent`. Unset fields leave what stands alone."""
+    """What a table is told to be, by `stores`, `Table.init` or `@agent`. Unset fields leave what stands alone.
+
+    `partition_by`, a day, month or year of the `time_index`, is for the versions that are made from then on.
+    """
 
     unique_on: tuple[str, ...] = ()
     time_index: str | None = None
@@ -20,6 +25,7 @@ class TableOptions:
     retention_days: float = 7.0
     partitions: int = 1
     declared: Schema | None = None
+    partition_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,14 @@ class VersionState(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class TimePartitions:
+    """A version's rows lie apart by the day, month or year (UTC) of a column of DateTime, where a store can do so."""
+
+    unit: str
+    column: str
+
+
+@dataclass(frozen=True, slots=True)
 class VersionInfo:
     """One build of a table's data.
 
@@ -60,6 +74,7 @@ class VersionInfo:
     activation: int | None = None
     engine_made: bool = False
     retired_at: datetime | None = None
+    time_partitions: TimePartitions | None = None
 
 
 @dataclass(frozen=True, slots=True, order=True)
