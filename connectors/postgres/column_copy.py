@@ -51,6 +51,10 @@ class RowBytes:
             self._fixed += [self._same(LETTERS.to_bytes(4, "big")), _bytes_of(values.data, self._rows)]
         elif isinstance(values, Held):
             self._held(values.array)
+        elif kind in (Type.INTEGER, Type.FLOAT, Type.BOOLEAN):
+            self._held(
+                pa.array(values, type={Type.INTEGER: pa.int64(), Type.FLOAT: pa.float64()}.get(kind, pa.bool_()))
+            )
         elif kind in (Type.TEXT, Type.JSON, Type.ARRAY):
             self._varying(pa.array(values, type=pa.large_string()))
         else:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from streams.errors import RowRejected
 from streams.rows.column import Column, column_of, integers, texts
@@ -16,6 +19,8 @@ from streams.rows.values import EXACT_INTEGER_MAX, INTEGER_MAX, INTEGER_MIN, Val
 
 if TYPE_CHECKING:
     import pandas as pd
+
+GATHERED_VALUES = 1024  # few enough to be near the processor when they are turned, many enough for a call each
 
 
 def columns(frame: pd.DataFrame, *, on_naive: Callable[[str], None]) -> dict[str, Column]:
@@ -81,37 +86,98 @@ def frame_of_records(stretches: Iterable[Sequence[Mapping[str, object]]]) -> pd.
     """
     import pandas as pd
 
-    held, count = _columns_of(stretches)
-    data = {name: _series(column, _plain_type(column), not_null=False) for name, column in held.items()}
-    return pd.DataFrame(data, index=pd.RangeIndex(count), columns=pd.Index(list(held), dtype=object))
-
-
-def _columns_of(stretches: Iterable[Sequence[Mapping[str, object]]]) -> tuple[dict[str, list[object]], int]:
-    """The values by column, with None where a record lacks one, and how many records there were."""
-    columns: dict[str, list[object]] = {}
+    gathered: dict[str, _Gathered] = {}
     count = 0
     for records in stretches:
-        if not _added_alike(records, columns):
-            for name in dict.fromkeys(name for record in records for name in record):
-                if name not in columns:
-                    columns[name] = [None] * count
-            for name, column in columns.items():
-                column.extend([record.get(name) for record in records])
+        for name, values in _turned_records(records, tuple(gathered)):
+            if name not in gathered:
+                gathered[name] = _Gathered([None] * count)
+            gathered[name].add(values)
         count += len(records)
-    return columns, count
+    data = {name: each.series() for name, each in gathered.items()}
+    return pd.DataFrame(data, index=pd.RangeIndex(count), columns=pd.Index(list(data), dtype=object))
 
 
-def _added_alike(records: Sequence[Mapping[str, object]], columns: Mapping[str, list[object]]) -> bool:
-    """Add records that have just these fields, as one sender's have; False, and nothing added, for others."""
-    if len(columns) < 2 or sum(map(len, records)) != len(columns) * len(records):
-        return False
-    try:
-        found = list(zip(*map(itemgetter(*columns), records), strict=True))
-    except KeyError:
-        return False
-    for column, values in zip(columns.values(), found, strict=True):
-        column.extend(values)
-    return True
+def _turned_records(
+    records: Sequence[Mapping[str, object]], known: tuple[str, ...]
+) -> Iterable[tuple[str, Sequence[object]]]:
+    """The values by field, the fields that are known already first, with None where a record lacks one."""
+    if len(known) > 1 and sum(map(len, records)) == len(known) * len(records):
+        with suppress(KeyError):  # they have just these fields, as one sender's have
+            return zip(known, list(zip(*map(itemgetter(*known), records), strict=True)), strict=True)
+    names = dict.fromkeys([*known, *(name for record in records for name in record)])
+    return [(name, [record.get(name) for record in records]) for name in names]
+
+
+@functools.cache
+def _arrow_types() -> Mapping[type, Any]:
+    """Of Python's types whose values Arrow keeps as they are."""
+    import pyarrow as pa
+
+    return {str: pa.large_string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+
+
+@dataclass(slots=True)
+class _Gathered:
+    """The values of one field: by the thousand an Arrow array where they are of one type that Arrow keeps as it is,
+    so that Python's own may be forgotten; else as they are."""
+
+    waiting: list[object]
+    parts: list[Any] = field(default_factory=list)
+
+    def add(self, values: Sequence[object]) -> None:
+        self.waiting.extend(values)
+        if len(self.waiting) >= GATHERED_VALUES:
+            self._pack()
+
+    def _pack(self) -> None:
+        import pyarrow as pa
+
+        values, self.waiting = self.waiting, []
+        kinds = set(map(type, values))
+        kinds.discard(type(None))
+        wanted = _arrow_types().get(kinds.pop()) if len(kinds) == 1 else None
+        if wanted is not None:
+            with suppress(OverflowError, pa.ArrowException):
+                self.parts.append(pa.array(values, type=wanted))
+                return
+        self.parts.append(values)
+
+    def series(self) -> pd.Series:
+        import pyarrow as pa
+
+        if self.waiting:
+            self._pack()
+        held = {part.type for part in self.parts if isinstance(part, pa.Array)}
+        if len(held) == 1 and all(isinstance(part, pa.Array) or _is_null(part) for part in self.parts):
+            (kind,) = held
+            parts = [part if isinstance(part, pa.Array) else pa.nulls(len(part), kind) for part in self.parts]
+            return _series_of(pa.concat_arrays(parts))
+        lists = [part.to_pylist() if isinstance(part, pa.Array) else part for part in self.parts]
+        values = [value for part in lists for value in part]
+        return _series(values, _plain_type(values), not_null=False)
+
+
+def _is_null(values: Sequence[object]) -> bool:
+    return values.count(None) == len(values)
+
+
+def _series_of(array: Any) -> pd.Series:
+    """Of an array of Arrow's, in the dtype that `frame_of` gives such values; what is in it may be written over."""
+    import numpy as np
+    import pandas as pd
+    import pyarrow as pa
+
+    if pa.types.is_large_string(array.type):
+        return _text_series(array)
+    if pa.types.is_floating(array.type):
+        return pd.Series(np.array(array.to_numpy(zero_copy_only=False)))
+    filled: Any = array.fill_null(0 if pa.types.is_integer(array.type) else False)
+    data = np.array(filled.to_numpy(zero_copy_only=False))
+    mask = np.array(array.is_null().to_numpy(zero_copy_only=False))
+    return pd.Series(
+        pd.arrays.IntegerArray(data, mask) if data.dtype.kind == "i" else pd.arrays.BooleanArray(data, mask)
+    )
 
 
 _PLAIN: dict[frozenset[type], Type] = {
@@ -295,7 +361,7 @@ def _series(values: Sequence[object], kind: Type | None, *, not_null: bool) -> p
         Type.DATETIME: "datetime64[us, UTC]",
         Type.INTERVAL: "timedelta64[us]",
     }
-    if kind is Type.TEXT and int(pd.__version__.split(".")[0]) >= 3:
+    if kind is Type.TEXT:
         return _text_series(values)
     dtype = dtypes.get(kind, object)
     if dtype is not object:
@@ -306,13 +372,16 @@ def _series(values: Sequence[object], kind: Type | None, *, not_null: bool) -> p
     return pd.Series(cells, dtype=object)
 
 
-def _text_series(values: Sequence[object]) -> pd.Series:
-    """Of pandas' own text type, from Arrow: at half of what it costs from a list."""
+def _text_series(values: Any) -> pd.Series:
+    """Of pandas' own text type, from a list or an array of Arrow's."""
     import numpy as np
     import pandas as pd
     import pyarrow as pa
 
-    array, dtype = pa.array(values, type=pa.large_string()), cast(Any, pd.StringDtype(na_value=np.nan))
+    if int(pd.__version__.split(".")[0]) < 3:
+        return pd.Series(list(values) if isinstance(values, Sequence) else values.to_pylist(), dtype=object)
+    array = values if isinstance(values, pa.Array) else pa.array(values, type=pa.large_string())
+    dtype: Any = pd.StringDtype(na_value=np.nan)
     return pd.Series(dtype.__from_arrow__(array))
 
 
