@@ -1,7 +1,8 @@
 """Records written with a schema that a registry keeps: a zero byte, the schema's id in four, then the value.
 
 The wire format is Confluent's; its own client library reads it. What comes out are a record's fields: for Avro with its
-logical types as Python has them (datetimes, dates, Decimals, bytes), for JSON Schema as validated JSON.
+logical types as Python has them (datetimes, dates, Decimals, bytes), for JSON Schema as validated JSON, for Protobuf as
+`connectors.kafka.protobuf` says.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class SchemaRegistry:
     def __init__(self, url: str) -> None:
         if not url:
             raise UsageError(
-                "`format: avro` and `json_schema` need a schema registry",
+                "`format: avro`, `json_schema` and `protobuf` need a schema registry",
                 hint="name it in the log's URL: kafka://host:9092?schema_registry=http://host:8081",
             )
         try:
@@ -68,6 +69,10 @@ class SchemaRegistry:
             from confluent_kafka.schema_registry.avro import AvroDeserializer
 
             made = AvroDeserializer(self._client)
+        elif format is Format.PROTOBUF:
+            from connectors.kafka.protobuf import ProtobufReader
+
+            made = ProtobufReader(self._client)
         else:
             from confluent_kafka.schema_registry.json_schema import JSONDeserializer
 

@@ -75,7 +75,6 @@ FUNCTION_FORMS = ("webhook", "kafka", "node_file", "data_node")
 FUNCTION_FORMS_LATER = ("uses", "chart_input")
 WEBHOOK_LATER = ("respond", "respond_timeout_s", "addresses", "partial", "unreadable", "display")
 KAFKA_LATER = ("display",)
-KAFKA_FORMATS_LATER = ("protobuf",)
 WEBHOOK_LIMITS_LATER = ("rate_per_s",)
 DATA_NODE_LATER = ("display",)
 NODE_FILE_LATER = ("chart_input", "config", "display")
@@ -184,7 +183,7 @@ class KafkaEntry(Entry):
     name: TableName | None = Field(default=None, alias="as")
     id: NodeId | None = None
     title: str | None = None
-    format: Literal["json", "bytes", "text", "avro", "json_schema"] = "json"
+    format: Literal["json", "bytes", "text", "avro", "json_schema", "protobuf"] = "json"
     on_gap: Literal["stop", "earliest", "latest"] = "stop"
 
     @property

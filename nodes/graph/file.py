@@ -197,10 +197,7 @@ class _Reading:
     def _kafka(self, path: Path, item: Mapping[Any, Any]) -> Declared[KafkaEntry]:
         known = _keys(KafkaEntry)
         problems = self._unknown_keys(item, path, known=known, later=entries.KAFKA_LATER, where="a Kafka topic")
-        content = self._known(item, known)
-        if content.get("format") in entries.KAFKA_FORMATS_LATER:
-            problems.append(self.problem((*path, "format"), f"`format: {content.pop('format')}` {NOT_YET}"))
-        return self._declared(KafkaEntry, path, content, "kafka", problems)
+        return self._declared(KafkaEntry, path, self._known(item, known), "kafka", problems)
 
     def _auth(self, content: dict[str, Any], path: Path) -> list[Problem]:
         """The scheme is looked at by name, since an unknown one must not be passed over."""

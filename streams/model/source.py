@@ -15,6 +15,7 @@ class Format(enum.StrEnum):
     BYTES = "bytes"
     AVRO = "avro"
     JSON_SCHEMA = "json_schema"
+    PROTOBUF = "protobuf"
 
 
 class OnGap(enum.StrEnum):

@@ -160,7 +160,6 @@ def test_keys_of_the_format_that_are_not_built_say_so(key: str) -> None:
 @pytest.mark.parametrize(
     ("entry", "words"),
     [
-        ("{kafka: prod.orders, format: protobuf}", "`format: protobuf` is not available yet"),
         ("{data_node: a:B, display: {x: 1}}", "`display` is not available yet"),
         ("uses: acme/geocode@v2", "`uses` is not available yet"),
         ("node_file: a.sql", "a node in a `.sql` file is not available yet"),
