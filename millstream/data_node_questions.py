@@ -35,16 +35,20 @@ class Questions:
         keys = [_key(question) for question in questions]
         open_keys = [place for place, key in enumerate(keys) if key not in kept]
         if open_keys:
-            found = self._ask([questions[place] for place in open_keys], tables)
+            published = {kept[key].identifier: kept[key].storage_hash for key in keys if key in kept}
+            found = self._ask([questions[place] for place in open_keys], tables, published)
             fresh = {keys[place]: answer for place, answer in zip(open_keys, found, strict=True)}
             kept = {key: kept[key] for key in keys if key in kept} | fresh
             self._keep({key: answer for key, answer in kept.items() if answer.error is None})
         return [kept[key] for key in keys]
 
-    def _ask(self, questions: Sequence[Question], tables: frozenset[str]) -> list[Answer]:
+    def _ask(
+        self, questions: Sequence[Question], tables: frozenset[str], published: Mapping[str | None, str]
+    ) -> list[Answer]:
         request = {
             "project": str(self._project_dir.resolve()),
             "tables": sorted(tables),
+            "identifiers": {name: table for name, table in published.items() if name is not None},
             "questions": [asdict(question) for question in questions],
         }
         try:

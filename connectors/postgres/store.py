@@ -83,15 +83,23 @@ class PostgresStore:
     def hold_liveness(self, holder: str) -> None:
         """By a session of its own. A server that restarts frees it: it is taken again at the next call."""
         with self._gate, postgres_errors():
-            if self._liveness is not None and (self._liveness.closed or self._liveness.broken):
-                self._liveness, self._holders = None, set()
-            if self._liveness is None:
-                self._liveness = self._database.connect()
-            if holder not in self._holders:
-                self._liveness.execute(
-                    "SELECT pg_advisory_lock(%s, hashtext(%s))", (LOCK_CLASS, self._liveness_name(holder))
-                )
-                self._holders.add(holder)
+            try:
+                self._hold(holder)
+            except psycopg.OperationalError:
+                if self._liveness is None or not self._liveness.broken:
+                    raise
+                self._hold(holder)  # the session was lost, which its first use has found out
+
+    def _hold(self, holder: str) -> None:
+        if self._liveness is not None and (self._liveness.closed or self._liveness.broken):
+            self._liveness, self._holders = None, set()
+        if self._liveness is None:
+            self._liveness = self._database.connect()
+        if holder not in self._holders:
+            self._liveness.execute(
+                "SELECT pg_advisory_lock(%s, hashtext(%s))", (LOCK_CLASS, self._liveness_name(holder))
+            )
+            self._holders.add(holder)
 
     def name_holder(self, holder: str, *, lease_s: float) -> None:
         self._database.belong_to(self.store_id, holder=holder, lease_s=lease_s)

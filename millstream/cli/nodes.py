@@ -80,6 +80,7 @@ def _show(node: dict[str, Any]) -> None:
             ("error", error["message"] if error is not None else None),
             ("run by", "; ".join(_worker(each) for each in node["run_by"]) or None),
             ("trigger", node["trigger"]),
+            ("next run", node["next_run_at"]),
             ("writes", ", ".join(node["outputs"]) or None),
             ("on error", f"{node['on_error']} after {node['max_attempts']} attempts"),
             ("parameters", node["parameters"] or None),

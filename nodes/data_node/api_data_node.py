@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
@@ -16,14 +16,15 @@ from streams.errors import UsageError
 if TYPE_CHECKING:
     from nodes.data_node.data_node import DataNode
 
-_expected: frozenset[str] = frozenset()
+_expected: Mapping[str, str] = {}
 
 
 @contextmanager
-def expecting(tables: Iterable[str]) -> Iterator[None]:
-    """Inside the block these tables may be named before anything was written to them: a graph says that they come."""
+def expecting(tables: Iterable[str], identifiers: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Inside the block these tables, and identifiers of tables, may be named before anything was written to them: a
+    graph says that they come."""
     global _expected  # noqa: PLW0603 - of the process that works for one project
-    before, _expected = _expected, frozenset(tables)
+    before, _expected = _expected, {**(identifiers or {}), **{table: table for table in tables}}
     try:
         yield
     finally:
@@ -40,7 +41,8 @@ class APIDataNode(DataSource):
     @classmethod
     def build_from_identifier(cls, identifier: str) -> Self:
         """By identifier, by hash, or by the name of any table. Raises DataNodeUnknown."""
-        if identifier in _expected:
+        expected = _expected.get(identifier)
+        if expected == identifier:
             return cls(identifier)
         with current_workplace().store.read() as tx:
             catalogue = Catalogue(tx)
@@ -49,6 +51,8 @@ class APIDataNode(DataSource):
             if storage is None and tx.tables.table(identifier) is not None:
                 storage = identifier
             known = sorted(each.identifier for each in catalogue.identifiers())
+        if storage is None and expected is not None:
+            return cls(expected, identifier=identifier)
         if storage is None:
             raise DataNodeUnknown(
                 f"no table is published as {identifier!r}",

@@ -144,9 +144,13 @@ class Catalogue:
         """Let an identifier show another table. Raises DataNodeUnknown for one that is not there."""
         held = self.identifier(name)
         if held is None:
-            raise DataNodeUnknown(f"there is no identifier {name!r}", hint="`millstream data-node identifiers`")
+            raise DataNodeUnknown(
+                f"there is no identifier {name!r}", hint="`millstream data-node identifiers` lists those there are"
+            )
         if self.table(storage_hash) is None:
-            raise DataNodeUnknown(f"there is no DataNode table {storage_hash!r}", hint="`millstream data-node list`")
+            raise DataNodeUnknown(
+                f"there is no DataNode table {storage_hash!r}", hint="`millstream data-node list` shows those there are"
+            )
         claimed = tuple(dict.fromkeys((*held.claimed_by, held.storage_hash, storage_hash)))
         moved = replace(held, storage_hash=storage_hash, claimed_by=claimed, shown=0)
         self.save_identifier(moved)

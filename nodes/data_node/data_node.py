@@ -209,7 +209,7 @@ class DataNode(DataSource, metaclass=_InNamespace):
         return TableReading(self._place(), self.storage_hash, columns=columns, levels=self.identity_levels)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.update_hash}>"
+        return f"<{type(self).__name__} {vars(self).get('update_hash', 'not built')}>"
 
     # Running
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -248,6 +249,19 @@ def span_of(start: Any, end: Any, *, from_included: bool = True, to_included: bo
     return Span(first, last)
 
 
+def _stamp(value: Any) -> pd.Timestamp:
+    """What pandas reads, or Python: an offset with seconds, as local times before about 1900 have, only the latter."""
+    import pandas as pd
+
+    try:
+        return pd.Timestamp(value)
+    except ValueError:
+        if isinstance(value, str):
+            with suppress(ValueError):
+                return pd.Timestamp(datetime.fromisoformat(value))
+        raise
+
+
 def moment_of(value: Any) -> tuple[datetime | None, bool]:
     """The microsecond in UTC that a moment lies in, and whether it lies after its beginning."""
     import pandas as pd
@@ -256,7 +270,7 @@ def moment_of(value: Any) -> tuple[datetime | None, bool]:
         return None, False
     if not isinstance(value, str | date | datetime) and type(value).__module__ != "numpy":
         raise TypeError(f"a time is a datetime, a date or a text, not {type(value).__name__}")
-    stamp = pd.Timestamp(value)
+    stamp = _stamp(value)
     try:
         stamp = stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp.tz_convert("UTC")
         whole = stamp.to_pydatetime(warn=False)

@@ -156,7 +156,7 @@ class UpdaterRun:
         if others and node.on_conflict == "error":
             shown = ", ".join(str(tuple(map(str, key))) for key in sorted(others, key=str)[:3])
             raise KeyConflict(
-                f"{len(others)} keys were written by another updater of {node.storage_hash}, such as {shown}",
+                f"keys of another updater of {node.storage_hash}: {len(others)}, such as {shown}",
                 hint='set on_conflict to "overwrite" or "keep", or key_scope to "updater"',
             )
         if others and node.on_conflict == "keep":
@@ -164,7 +164,7 @@ class UpdaterRun:
             rows, options = self._encoded(frame)
         if others:
             done = "left as they are" if node.on_conflict == "keep" else "overwritten"
-            self._journal.logger.warning(f"{len(others)} keys of another updater were {done}")
+            self._journal.logger.warning(f"keys of another updater are {done}", keys=len(others))
         return self._finish(owner, before, frame, rows=rows, options=options, standing=standing, others=len(others))
 
     def _encoded(self, frame: pd.DataFrame) -> tuple[Rows, TableOptions]:
@@ -239,7 +239,7 @@ class UpdaterRun:
         ranges = found.ranges if found is not None else ()
         inserted, moved = sum(each.inserted for each in ranges), sum(each.moved for each in ranges)
         if has_rows:
-            self._journal.logger.info(f"{inserted} rows written, {moved} rewritten, {self.record.late} late")
+            self._journal.logger.info("written", rows=inserted, rewritten=moved, late=self.record.late)
         return Written(self.record, frame, inserted, moved, others)
 
     def _commit(self, checkpoint: Checkpoint, owner: Owner) -> Committed | None:
@@ -247,13 +247,19 @@ class UpdaterRun:
         try:
             return commit(self._place.store, checkpoint, ambient=self._place.ambient)
         except CommitUnknown:
-            with self._place.store.read() as tx:
-                now = tx.agents.owner(owner.build)
-            if now is None or now.epoch != owner.epoch:
+            now = self._claimed_again(owner)
+            if now is None:
                 raise Fenced(f"{owner.build} was taken over", hint="another process runs it now") from None
             if now.checkpoint_number == owner.checkpoint_number:
                 raise
             return None
+
+    def _claimed_again(self, owner: Owner) -> Owner | None:
+        """The build as it is once a COMMIT that may still be under way has ended: to claim it waits for that, and keeps
+        one that has not begun from happening. None: somebody else has claimed it."""
+        with self._place.store.write() as tx:
+            now = tx.agents.owner(owner.build)
+            return tx.agents.claim(owner.build) if now is not None and now.epoch == owner.epoch else None
 
     # The end
 

@@ -38,6 +38,7 @@ class Answer:
     storage_hash: str = ""
     reads: Mapping[str, str] = field(default_factory=dict)
     error: str | None = None
+    identifier: str | None = None  # under which it publishes its table
 
 
 # Questions, and the tables that the graph knows: answers in the same order.

@@ -1,7 +1,8 @@
 """What the tutorial and the how-tos show happens as they show it: their blocks, in order, by a real shell.
 
 A block's language says what becomes of it: `sh` is run (a line `millstream dev` starts a service, which lasts to the
-page's end or to the next one), `text` is the answer to the `sh` before it, where `…` stands for anything, `python
+page's end or to the next one), `text` is the answer to the `sh` before it (of a script: all that a terminal shows of
+it), where `…` stands for anything, `python
 file=x` and `yaml file=x` are saved as that file of the project, `add=x` is added to its end, and `same=x` must be what
 the project has there.
 """
@@ -112,14 +113,16 @@ class Reader:
             ["bash", "-c", f"set -e\n{script}\npwd > {left}; env -0 >> {left}"],
             cwd=self._directory,
             env=self._environment,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT if script.startswith("python ") else subprocess.PIPE,
             text=True,
             timeout=60,
             check=False,
         )
         if done.returncode != 0:
-            assert asks, f"{script}\n{done.stdout}{done.stderr}"
-            return done.stdout + done.stderr
+            said = done.stdout + (done.stderr or "")
+            assert asks, f"{script}\n{said}"
+            return said
         place, _, variables = left.read_text().partition("\n")
         left.unlink()
         self._directory = Path(place)

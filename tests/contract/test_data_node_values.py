@@ -88,6 +88,17 @@ def test_the_years_1_and_9999_are_times_like_any_other(unit: Any) -> None:
     assert node.update_statistics.filter_new(read).empty
 
 
+def test_a_moment_may_be_told_in_the_local_time_of_a_century_ago() -> None:
+    index = pd.DatetimeIndex(["1838-01-30 18:46:58"], name="time_index", tz="UTC")
+    node = written(pd.DataFrame({"value": [1]}, index=index))
+    asked = index[0].tz_convert("America/New_York")
+    assert str(asked) == "1838-01-30 13:50:56-04:56:02"
+    for form in (asked, str(asked), asked.to_pydatetime()):
+        assert len(node.get_df_between_dates(form, form)) == 1
+    with pytest.raises(ValueError, match="tomorrow or so"):
+        node.get_df_between_dates("tomorrow or so")
+
+
 def test_after_the_last_moment_and_before_the_first_there_is_nothing() -> None:
     node = written(on_days([1]))
     assert node.get_df_between_dates(LAST, great_or_equal=False).empty

@@ -275,7 +275,8 @@ def test_of_two_updaters_of_one_key_the_later_wins_and_the_run_says_how_many(sto
     assert other.last_written.others == 1
     with store.read() as tx:
         lines = [line.text for line in tx.runs.lines(other.last_written.run.run_id)]
-    assert any("1 keys of another updater were overwritten" in line for line in lines)
+    assert "keys of another updater are overwritten keys=1" in lines
+    assert "written rows=1 rewritten=1 late=0" in lines
     run(other, daily({2: 8.0}))
     assert other.last_written.others == 0
 
@@ -290,7 +291,7 @@ def test_on_conflict_keep_leaves_the_rows_of_others() -> None:
 
 def test_on_conflict_error_writes_nothing() -> None:
     one, other = two(Refusing)
-    with pytest.raises(KeyConflict, match="1 keys were written by another updater"):
+    with pytest.raises(KeyConflict, match=r"keys of another updater of .*: 1, such as"):
         run(other, daily({2: 9.0, 3: 9.0}))
     assert len(one.get_df_between_dates()) == 2
 

@@ -11,15 +11,19 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 
 from connectors.postgres.store import PostgresStore, open_store
+from nodes.data_node.workplace import using_store
 from nodes.graph.node import Node
 from streams import crash_points
 from streams.agents.body import RecordBody
 from streams.errors import CommitUnknown, Fenced, TransientError
 from streams.history.verify import verify
 from streams.log import AppendRequest, Entry
+from streams.model.run import RunStatus
 from streams.store import Store
 from streams.testing.manual_ambient import ManualAmbient
+from tests.acceptance import data_node_work
 from tests.acceptance.crash_work import rows_of
+from tests.acceptance.data_node_work import PER_RUN, node
 from tests.acceptance.lives import Life
 from tests.acceptance.program_work import Programs, expected
 from tests.contract.engine import Engine, reader, sink
@@ -91,14 +95,14 @@ def check(store: Store, records: int = RECORDS) -> None:
     assert verify(store, deep=True).faults == []
 
 
-def each_third(point: str, act: Callable[[], None]) -> Callable[[str], None]:
-    """Do it at every third reach of the point."""
+def each_third(point: str, act: Callable[[], object], *, first: int = 2) -> Callable[[str], None]:
+    """Do it at every third reach of the point, from the `first` on."""
     reached = 0
 
     def at(name: str) -> None:
         nonlocal reached
         reached += name == point
-        if name == point and reached % 3 == 2:
+        if name == point and reached % 3 == first:
             act()
 
     return at
@@ -132,6 +136,29 @@ def test_a_connection_cut_in_commit_is_read_back_and_not_repeated(
     assert len(cuts) > 2
     assert all(each.done.is_set() for each in cuts)
     check(store)
+
+
+def test_a_data_nodes_run_whose_connection_is_cut_is_whole_or_not_there(store: PostgresStore, proxy: TcpProxy) -> None:
+    """At every step of its checkpoint, and in COMMIT, whether or not the server hears of it."""
+    cuts: list[tuple[str, Callable[[], object]]] = [(point, proxy.cut_all) for point in INSIDE]
+    cuts += [("checkpoint.ledger", lambda when=when: proxy.cut_next(when)) for when in When]  # type: ignore[misc]
+    done = 0
+    with using_store(store):
+        for point, cut in cuts:
+            crash_points.arm(each_third(point, cut, first=1))
+            with suppress(TransientError):
+                node().run()
+                done += 1
+            crash_points.arm(None)
+            data_node_work.check(store)
+            rows = len(rows_of(store, node().storage_hash))
+            assert rows >= done * PER_RUN, point
+        node().run()
+        data_node_work.check(store)
+        assert len(rows_of(store, node().storage_hash)) == rows + PER_RUN
+        with store.read() as tx:
+            runs = tx.runs.last(node().update_hash, limit=100)
+    assert sum(run.rows_out for run in runs if run.status is RunStatus.SUCCEEDED) == rows + PER_RUN
 
 
 @pytest.mark.parametrize("when", When)
