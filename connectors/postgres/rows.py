@@ -356,8 +356,13 @@ class PostgresRows:
         return names, found
 
     def size_bytes(self, version: VersionInfo) -> int:
-        size = "SELECT coalesce(sum(pg_total_relation_size(relid)), 0) FROM pg_partition_tree(%s::regclass)"
-        return int(self._one(size, (self._ddl.qualified(version.sql_name),)))
+        """Of a table and its parts; one that has none is in no tree."""
+        table = self._ddl.qualified(version.sql_name)
+        size = (
+            "SELECT coalesce(sum(pg_total_relation_size(relid)), pg_total_relation_size(%s::regclass)) "
+            "FROM pg_partition_tree(%s::regclass)"
+        )
+        return int(self._one(size, (table, table)))
 
     def _table(self, version: VersionInfo) -> str:
         """In statements that have parameters."""
