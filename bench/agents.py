@@ -10,7 +10,8 @@ from bench.figure import Figure, Scale, Skipped, rate
 from bench.postgres import durable_postgres
 from bench.stores import count_rows, embedded_store, fill_topic
 from streams import agent
-from streams.agents.agent_loop import Agent, AgentSpec
+from streams.agents.agent_loop import Agent
+from streams.agents.agent_spec import AgentSpec
 from streams.agents.body import Body
 from streams.ambient import SystemAmbient
 from streams.backends import open_store

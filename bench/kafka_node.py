@@ -15,7 +15,8 @@ import orjson
 
 from bench.agents import by_frame, by_record
 from nodes.python.program import GC_THRESHOLDS
-from streams.agents.agent_loop import Agent, AgentSpec
+from streams.agents.agent_loop import Agent
+from streams.agents.agent_spec import AgentSpec
 from streams.ambient import SystemAmbient
 from streams.backends import open_store
 from streams.model.record import Kind, Partition, Record

@@ -18,7 +18,8 @@ from millstream.tables.table_options import options_of, outputs_of
 from millstream.worker.sink import sink_spec
 from nodes.graph.graph import Graph
 from nodes.graph.node import Node, NodeKind
-from streams.agents.agent_loop import Agent, AgentSpec
+from streams.agents.agent_loop import Agent
+from streams.agents.agent_spec import AgentSpec
 from streams.agents.body import RecordBody
 from streams.agents.partitions import partitions_of
 from streams.ambient import Ambient

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from nodes.graph.node import Node, NodeKind
-from streams.agents.agent_loop import Agent, AgentSpec
+from streams.agents.agent_loop import Agent
+from streams.agents.agent_spec import AgentSpec
 from streams.agents.body import RecordBody
 from streams.agents.partitions import Assignment, partitions_of
 from streams.ambient import Ambient

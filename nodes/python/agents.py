@@ -15,7 +15,8 @@ from nodes.graph.node import Node
 from nodes.python.alias import aliased
 from nodes.python.execution import OnLine, load
 from nodes.python.spec import names_of, policy_of
-from streams.agents.agent_loop import Agent, AgentSpec
+from streams.agents.agent_loop import Agent
+from streams.agents.agent_spec import AgentSpec
 from streams.agents.async_body import LoopWatch
 from streams.agents.node_body import NodeBody, keeping_state
 from streams.agents.partitions import partitions_of

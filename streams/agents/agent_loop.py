@@ -18,55 +18,31 @@ from __future__ import annotations
 import enum
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
-from streams import crash_points
+from streams.agents.agent_spec import AgentSpec
 from streams.agents.body import Body, Failure, Processed, Surroundings
 from streams.agents.dedup import Dedup
-from streams.agents.feed import Batch, Feed, letter_batch
+from streams.agents.feed import Batch, letter_batch
 from streams.agents.flight import Flight, Refused
+from streams.agents.owned import Owned
 from streams.agents.run_book import RunBook
 from streams.ambient import Ambient
 from streams.beside import beside_of
 from streams.checkpoint.checkpoint import Checkpoint, Committed, commit
 from streams.checkpoint.output import Effect, Write
-from streams.decisions.retry import FailureHistory, FailurePolicy, OnError, backoff_s, halves, must_stop
-from streams.errors import DataError, Fenced, NodeFailed, PositionInvalid, StoreUnavailable, TransientError
+from streams.decisions.retry import FailureHistory, OnError, backoff_s, halves, must_stop
+from streams.errors import DataError, Fenced, NodeFailed, PositionInvalid, TransientError
 from streams.history.rebuild import Rebuild
 from streams.ids import RecordIds
 from streams.model.dead_letter import DeadLetter, DeadLetterState
 from streams.model.ledger import Cause
-from streams.model.position import Build, Move, Owner, Position
-from streams.model.record import Kind, Partition
+from streams.model.position import Move, Position
+from streams.model.record import Partition
 from streams.model.run import RunStatus
-from streams.model.source import OnGap, SourceOptions
-from streams.model.table_version import TableOptions
 from streams.rows.rows import Rows
-from streams.store import Store, Transaction
+from streams.store import Store
 from streams.wait import Stopped, Task, Wait
-
-
-@dataclass(frozen=True, slots=True)
-class AgentSpec:
-    """What an agent reads, what it writes, and how. `inputs` says which sequence each name means, `sources` what is
-    said of topics among them. `dedup`: drop records whose sender's id was seen, where the log has not done so."""
-
-    name: str
-    inputs: tuple[tuple[str, Kind], ...]
-    output: str | None
-    code_hash: str
-    options: TableOptions = field(default_factory=TableOptions)
-    whole: bool = False
-    policy: FailurePolicy = field(default_factory=FailurePolicy)
-    records_max: int = 10_000
-    interval_s: float = 0.1
-    on_new_version: str = "read"
-    sources: Mapping[str, SourceOptions] = field(default_factory=dict)
-    dedup: bool = False
-
-    @property
-    def upserts(self) -> bool:
-        return bool(self.options.unique_on)
 
 
 class AgentState(enum.Enum):
@@ -122,10 +98,7 @@ class Agent:
         self._until_idle = until_idle
         self._state_changes = state
         self._rebuild = rebuild
-        self._build = rebuild.build if rebuild is not None else Build(spec.name)
-        self._owner: Owner | None = None
-        self._positions: dict[Partition, Position] = {}
-        self._feed = self._make_feed(self._build)
+        self._owned = Owned(spec, store, rebuild=rebuild)
         self._ids: dict[Partition, RecordIds] = {}
         self._history = FailureHistory()
         self._trouble = 0
@@ -165,7 +138,7 @@ class Agent:
         while True:
             try:
                 if self.state in {AgentState.CLAIMING, AgentState.RECOVERING}:
-                    self._own()
+                    self._claim()
                     self._transition_to(AgentState.READING)
                 self._assign()
                 moved = yield from self._pass()
@@ -173,7 +146,7 @@ class Agent:
                     self._flight.land()
                 self._trouble = 0
                 if not moved and not (yield from self._retry_letters()):
-                    if self._until_idle and set(self._partitions()) == set(self._positions):
+                    if self._until_idle and set(self._partitions()) == set(self._owned.positions):
                         return
                     yield from self._rest()
             except Fenced:
@@ -201,21 +174,21 @@ class Agent:
         now_s = self._ambient.monotonic()
         if now_s - self._looked_at_s >= IDLE_S:
             self._looked_at_s = now_s
-            self._reread()
+            self._owned.reread()
 
     def _pass(self) -> Task[bool]:
         """Each partition once; whether any position moved."""
         moved = False
-        for partition in sorted(self._positions):
-            position = self._positions[partition]
+        for partition in sorted(self._owned.positions):
+            position = self._owned.positions[partition]
             try:
-                batch = self._feed.read(position, records_max=self.spec.records_max, below=self._limit(position))
+                batch = self._owned.feed.read(position, records_max=self.spec.records_max, below=self._limit(position))
             except PositionInvalid:
                 self._flight.land()
-                self._reread()  # whoever took over has gone on, and what is behind it may be gone: then we are fenced
+                self._owned.reread()  # raises Fenced where who took over has gone on: what is behind it may be gone
                 raise
             if self.spec.dedup and not self._store.log.keeps_ids:
-                batch = Dedup(self._store, self._build).without_repeats(batch)
+                batch = Dedup(self._store, self._owned.build).without_repeats(batch)
             if batch.after != batch.before:
                 yield from self._consume(batch)
                 moved = True
@@ -231,89 +204,23 @@ class Agent:
             return position.next_offset
         return live.next_offset if live.version == position.version else None
 
-    # Ownership
-
-    def _own(self) -> None:
+    def _claim(self) -> None:
         """Raise the epochs on a first claim; after trouble, read back what is stored under the epochs held."""
-        recovering = bool(self._positions) or self._owner is not None
-        if recovering:
-            self._flight.abandon()
-            self._reread()
-            self._reread_run()
+        if not self._owned.claimed:
+            self._owned.claim(self._partitions())
             return
-        partitions = sorted(self._partitions())
-        starts = self._feed.starts_in_topics(partitions)
-        writes = (self.spec.output,) if self.spec.output else ()
-        with self._store.write() as tx:
-            build = self._build
-            if self._rebuild is None:
-                build = tx.agents.live_build(self.spec.name) or build
-                tx.agents.make_build(build, live=True, writes=writes)
-            starts |= self._make_feed(build).starts_in_tables(tx, partitions)
-            if self.spec.whole:
-                owner: Owner | None = tx.agents.claim(build)
-                stored = {position.partition: position for position in tx.agents.positions(build)}
-                claimed = [stored.get(partition, starts[partition]) for partition in partitions]
-            else:
-                claimed = [tx.agents.claim_position(build, starts[partition]) for partition in partitions]
-                owner = tx.agents.owner(build)
-            if self._rebuild is None and owner is not None and not owner.live:
-                raise StoreUnavailable(f"{build} was replaced by a rewind as it was claimed", hint="it is tried again")
-            crash_points.reach("start.claiming")
-        self._build, self._owner = build, owner
-        self._feed = self._make_feed(build)
-        self._positions = {position.partition: position for position in claimed}
-        crash_points.reach("start.claimed")
-
-    def _make_feed(self, build: Build) -> Feed:
-        spec, sources = self.spec, self.spec.sources
-        if self._rebuild is not None:  # what the live build has read must not be missing from what replaces it
-            sources = {name: replace(said, on_gap=OnGap.STOP) for name, said in sources.items()}
-        return Feed(self._store, build, on_new_version=spec.on_new_version, sources=sources)
-
-    def _reread(self) -> None:
-        """Go on from what is stored. Raises Fenced where somebody else has taken over meanwhile."""
-        with self._store.read() as tx:
-            owner = tx.agents.owner(self._build)
-            stored = {position.partition: position for position in tx.agents.positions(self._build)}
-        if self.spec.whole:
-            if owner is None or self._owner is None or owner.epoch != self._owner.epoch:
-                raise Fenced(f"{self._build} was taken over", hint="another worker runs it now")
-            self._owner = owner
-        for partition, mine in self._positions.items():
-            now = stored.get(partition, mine)
-            if not self.spec.whole and now.epoch != mine.epoch:
-                raise Fenced(f"{partition} of {self._build} was taken over", hint="another worker reads it now")
-            self._positions[partition] = now
-
-    def _reread_run(self) -> None:
-        """A commit that was thought lost may have counted."""
-        if self._runs.running is not None:
+        self._flight.abandon()
+        self._owned.reread()
+        if self._runs.running is not None:  # a commit that was thought lost may have counted
             with self._store.read() as tx:
                 self._runs.stored(tx.runs.get(self._runs.run_id))
 
     def _assign(self) -> None:
         """Let go of partitions that were taken from us, and own those that are new."""
         wanted = set(self._partitions())
-        if wanted == self._positions.keys():
-            return
-        self._flight.land()
-        for partition in set(self._positions) - wanted:
-            del self._positions[partition]
-        fresh = sorted(wanted - set(self._positions))
-        if not fresh:
-            return
-        if self.spec.whole:
-            starts = self._feed.starts(fresh)
-            with self._store.read() as tx:
-                stored = {position.partition: position for position in tx.agents.positions(self._build)}
-            self._positions.update({each: stored.get(each, starts[each]) for each in fresh})
-            return
-        starts = self._feed.starts_in_topics(fresh)
-        with self._store.write() as tx:
-            starts |= self._feed.starts_in_tables(tx, fresh)
-            claimed = [tx.agents.claim_position(self._build, starts[each]) for each in fresh]
-        self._positions.update({position.partition: position for position in claimed})
+        if wanted != self._owned.positions.keys():
+            self._flight.land()
+            self._owned.follow(wanted)
 
     # One batch
 
@@ -354,7 +261,7 @@ class Agent:
         """Write a stretch beside what follows, which goes on from where it will have ended."""
         checkpoint = self._checkpoint(batch, done)
         self._flight.take_off(batch.partition, lambda: commit(self._store, checkpoint, ambient=self._ambient))
-        self._positions[batch.partition] = checkpoint.moves[0].new
+        self._owned.moved(checkpoint.moves[0].new)
         self._judge(done)
 
     # Dead letters handed back
@@ -363,9 +270,9 @@ class Agent:
         """Try the dead letters that a person handed back; whether there were any. Rows go to the end of the output."""
         with self._store.read() as tx:
             letters = tx.dead_letters.all(agent=self.spec.name, state=DeadLetterState.RETRYING)
-        mine = [each for each in letters if each.build == self._build and each.partition in self._positions]
+        mine = [each for each in letters if each.build == self._owned.build and each.partition in self._owned.positions]
         for letter in mine:
-            batch = letter_batch(self._feed, letter)
+            batch = letter_batch(self._owned.feed, letter)
             done = yield from self._body.process(batch, 0, len(batch), self._ids_of(batch), self._around())
             failed = done.halted is not None or bool(done.failures)
             if failed or not self._commit_letter(letter, batch, done):
@@ -375,10 +282,10 @@ class Agent:
 
     def _commit_letter(self, letter: DeadLetter, batch: Batch, done: Processed) -> bool:
         """False where the store refuses a row."""
-        owner = self._owner
+        owner = self._owned.owner
         assert owner is not None
         checkpoint = Checkpoint(
-            build=self._build,
+            build=self._owned.build,
             epoch=owner.epoch,
             code_hash=self.spec.code_hash,
             run_id=self._runs.run_id,
@@ -389,21 +296,14 @@ class Agent:
             state=self._state_changes(),
             retried=(letter.letter_id,),
             effects=self._effects(batch, done),
-            guard=None if self.spec.whole else lambda tx: self._prove_owned(tx, letter.partition),
+            guard=None if self.spec.whole else lambda tx: self._owned.prove(tx, letter.partition),
         )
         try:
             commit(self._store, checkpoint, ambient=self._ambient)
         except DataError:
             return False
-        if self.spec.whole:
-            self._owner = replace(owner, checkpoint_number=owner.checkpoint_number + 1)
+        self._owned.counted()
         return True
-
-    def _prove_owned(self, tx: Transaction, partition: Partition) -> None:
-        """Lock the position where it stands, under the epoch that we hold. Raises Fenced."""
-        position = self._positions[partition]
-        if not tx.agents.swap_position(self._build, position, position):
-            raise Fenced(f"{partition} of {self._build} was taken over", hint="another worker reads it now")
 
     def _commit_stretch(self, batch: Batch, done: Processed) -> DataError | None:
         if done.stop == done.start:
@@ -430,24 +330,22 @@ class Agent:
         """`applied` False: the function's work on these records does not count, nor does what it did to the state."""
         checkpoint = self._checkpoint(batch, done, applied=applied)
         committed = commit(self._store, checkpoint, ambient=self._ambient)
-        self._positions[batch.partition] = checkpoint.moves[0].new
-        if self.spec.whole and self._owner is not None:
-            self._owner = replace(self._owner, checkpoint_number=self._owner.checkpoint_number + 1)
+        self._owned.moved(checkpoint.moves[0].new)
         self._landed(committed)
 
     def _landed(self, committed: Committed) -> None:
         self._runs.stored(committed.run)
 
     def _checkpoint(self, batch: Batch, done: Processed, *, applied: bool = True) -> Checkpoint:
-        owner = self._owner
+        owner = self._owned.owner
         assert owner is not None
         move = batch.move(done.start, done.stop)
-        old = self._positions[batch.partition]
+        old = self._owned.positions[batch.partition]
         move = replace(move, old=replace(move.old, epoch=old.epoch), new=replace(move.new, epoch=old.epoch))
         letters = self._letters(batch, done.failures) if self.spec.policy.on_error is OnError.DEAD_LETTER else []
         letters += self._letters_of_dropped(batch, move)
         return Checkpoint(
-            build=self._build,
+            build=self._owned.build,
             epoch=owner.epoch if self.spec.whole else old.epoch,
             code_hash=self.spec.code_hash,
             run_id=self._runs.run_id,
@@ -482,7 +380,7 @@ class Agent:
         return [
             DeadLetter(
                 letter_id=self._ambient.new_id(),
-                build=self._build,
+                build=self._owned.build,
                 partition=batch.partition,
                 version=batch.before.version,
                 offset=batch.offset(failure.index),
@@ -503,7 +401,7 @@ class Agent:
         return [
             DeadLetter(
                 letter_id=self._ambient.new_id(),
-                build=self._build,
+                build=self._owned.build,
                 partition=batch.partition,
                 version=batch.before.version,
                 offset=each.record.offset,
@@ -549,7 +447,7 @@ class Agent:
     def _ids_of(self, batch: Batch) -> RecordIds:
         made = self._ids.get(batch.partition)
         if made is None:
-            made = self._ids[batch.partition] = RecordIds(str(self._build), str(batch.partition))
+            made = self._ids[batch.partition] = RecordIds(str(self._owned.build), str(batch.partition))
         return made
 
     def _around(self) -> Surroundings:

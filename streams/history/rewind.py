@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from streams import crash_points
-from streams.agents.agent_loop import AgentSpec
+from streams.agents.agent_spec import AgentSpec
 from streams.agents.feed import Feed
 from streams.ambient import Ambient
 from streams.checkpoint.checkpoint import Checkpoint, commit

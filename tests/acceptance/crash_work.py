@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from streams.agents.agent_loop import AgentSpec
+from streams.agents.agent_spec import AgentSpec
 from streams.agents.body import RecordBody
 from streams.checkpoint.checkpoint import Checkpoint, commit
 from streams.checkpoint.output import Activation, Write

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 import orjson
 
-from streams.agents.agent_loop import Agent, AgentSpec
+from streams.agents.agent_loop import Agent
+from streams.agents.agent_spec import AgentSpec
 from streams.agents.body import Body, RecordBody
 from streams.checkpoint.tables import active_version
 from streams.decisions.retry import FailurePolicy

@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 
 from streams import crash_points
 from streams.agents import agent_loop
-from streams.agents.agent_loop import AgentSpec
+from streams.agents.agent_spec import AgentSpec
 from streams.agents.body import RecordBody
 from streams.checkpoint.checkpoint import Checkpoint, commit
 from streams.checkpoint.output import Activation, Write

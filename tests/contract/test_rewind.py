@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from streams.agents.agent_loop import AgentSpec
+from streams.agents.agent_spec import AgentSpec
 from streams.agents.body import RecordBody
 from streams.checkpoint.tables import begin_version
 from streams.errors import Fenced, PositionInvalid, UsageError

@@ -7,7 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from streams.agents.agent_loop import Agent, AgentSpec
+from streams.agents.agent_loop import Agent
+from streams.agents.agent_spec import AgentSpec
 from streams.agents.body import RecordBody
 from streams.agents.partitions import partitions_of
 from streams.history.verify import verify

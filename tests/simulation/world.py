@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from streams import crash_points
-from streams.agents.agent_loop import Agent, AgentSpec
+from streams.agents.agent_loop import Agent
+from streams.agents.agent_spec import AgentSpec
 from streams.agents.body import Body, FrameBody, RecordBody
 from streams.agents.partitions import partitions_of
 from streams.decisions.retry import FailurePolicy
