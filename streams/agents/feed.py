@@ -12,7 +12,7 @@ import orjson
 
 from streams.agents.decoding import DECODED_MAX, DECODERS, Decode, decode_all, decode_json
 from streams.errors import PositionInvalid, PositionLost
-from streams.log import LogRecord
+from streams.log import LogRecord, TopicInfo
 from streams.log_records import LogRecords
 from streams.model.dead_letter import DeadLetter
 from streams.model.ledger import Cause
@@ -237,7 +237,7 @@ class Feed:
         if found.first_offset != first:
             return self._pass_gap(position, found.first_offset)
         if found.next_offset == first:
-            self._check_source(position)
+            self._look_at_source(position)
             return Batch(position, position)
         records, following = found.records, found.next_offset
         if below is not None and following > below:
@@ -274,10 +274,22 @@ class Feed:
         return Batch(position, replace(position, next_offset=following), cause=Cause.GAP)
 
     def _check_source(self, position: Position) -> None:
+        problem = self._problem(position, self._store.log.topic(position.partition.topic))
+        if problem is not None:
+            raise problem
+
+    def _look_at_source(self, position: Position) -> None:
+        """The same of a reader that finds nothing, which asks often: what is known of a second ago is enough, for all
+        partitions, unless something is wrong with it."""
+        known = self._store.log.topics([position.partition.topic])
+        if self._problem(position, known[0] if known else None) is not None:
+            self._check_source(position)
+
+    def _problem(self, position: Position, info: TopicInfo | None) -> PositionInvalid | None:
+        """What is wrong with a position in a topic that is so; None where nothing is."""
         partition = position.partition
-        info = self._store.log.topic(partition.topic)
         if info is None and position.topic_id:
-            raise PositionInvalid(
+            return PositionInvalid(
                 f"{partition} is gone: the topic was deleted since {self._build} read it",
                 hint="make it again and `millstream rewind` the node, or take the topic out of the graph",
             )
@@ -287,17 +299,16 @@ class Feed:
             end, first = info.end_offsets[partition.index], info.first_offsets[partition.index]
             topic_id = info.topic_id
         if position.topic_id and topic_id != position.topic_id:
-            raise PositionInvalid(
+            return PositionInvalid(
                 f"{partition} was made anew since {self._build} read it at offset {position.next_offset}",
                 hint=f"`millstream rewind {self._build.agent} --to earliest` reads the new topic from its start",
             )
         if position.next_offset > end:
-            raise PositionInvalid(
+            return PositionInvalid(
                 f"{self._build} stands at offset {position.next_offset} of {partition}, which ends at {end}",
                 hint="the log was restored from an older copy or trimmed; restore it, or rewind the node",
             )
-        if position.next_offset < first:
-            raise _gap(position, first)
+        return _gap(position, first) if position.next_offset < first else None
 
     def _read_table(self, position: Position, records_max: int, below: int | None) -> Batch:
         with self._store.read() as tx:
