@@ -29,22 +29,26 @@ END_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Entrant:
-    """A program: the commands of its processes. `ddl` makes its table, where it does not make it itself."""
+    """A program: the commands of its processes. All entrants write `columns`; `ddl` makes the table, where the program
+    does not."""
 
     name: str
     title: str
     commands: Sequence[Sequence[str]]
+    columns: Sequence[str]
     ddl: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What was seen of one. `per_cpu_s` is the rate by its own processes' processor time, the servers' not counted."""
+    """What was seen of one. `per_cpu_s` is the rate by its own processes' processor time, the servers' not counted.
+    `content` is one number for the rows, in any order."""
 
     rows: int
     rate: float
     per_cpu_s: float
+    content: int
 
 
 class EntrantFailed(RuntimeError):
@@ -77,7 +81,8 @@ def run(entrant: Entrant, database: str, table: str, records: int, *, share: int
             processes.append(subprocess.Popen(command, stdout=log, stderr=log, env=dict(entrant.environment) or None))
             stack.callback(_end, processes[-1])
         try:
-            return _watch(watching, table, records, processes, share=share)
+            rows, rate, per_cpu_s = _watch(watching, table, records, processes, share=share)
+            return Run(rows, rate, per_cpu_s, _content(watching, table, entrant.columns))
         except EntrantFailed as failed:
             for log in said:
                 log.seek(0)
@@ -95,7 +100,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _watch(
     connection: Any, table: str, records: int, processes: Sequence[subprocess.Popen[bytes]], *, share: int
-) -> Run:
+) -> tuple[int, float, float]:
+    """How many rows there were in the end, and their rates by the clock and by processor time."""
     started_s = time.perf_counter()
     began_s, first = _first_rows(connection, table, processes)
     cpu_began_s = _cpu_s(processes)
@@ -115,7 +121,7 @@ def _watch(
         if rows >= records:
             took_s = max((grown_s if is_still else now_s) - began_s, LOOK_EVERY_S)
             cpu_s = _cpu_s(processes) - cpu_began_s
-            return Run(rows, (rows - first) / took_s, (rows - first) / max(cpu_s, LOOK_EVERY_S))
+            return rows, (rows - first) / took_s, (rows - first) / max(cpu_s, LOOK_EVERY_S)
         if now_s - grown_s > STALLED_S or any(each.poll() is not None for each in processes):
             raise EntrantFailed(f"it stopped at {rows} rows of {records}")
 
@@ -152,5 +158,16 @@ def _size_bytes(connection: Any, table: str) -> int:
 
 def _count(connection: Any, table: str) -> int:
     """Of the table of that name, or of the version that a view of that name shows."""
-    names = connection.execute(f"SELECT oid::regclass::text {_TABLES}", {"table": table}).fetchall()
-    return sum(int(connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0]) for (name,) in names)
+    return sum(
+        int(connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0]) for name in _names(connection, table)
+    )
+
+
+def _content(connection: Any, table: str, columns: Sequence[str]) -> int:
+    """The same for the same rows, however they came and whatever else stands in them."""
+    one = f"SELECT coalesce(sum(hashtextextended(ROW({', '.join(columns)})::text, 0)), 0) FROM"
+    return sum(int(connection.execute(f"{one} {name}").fetchone()[0]) for name in _names(connection, table))
+
+
+def _names(connection: Any, table: str) -> list[str]:
+    return [name for (name,) in connection.execute(f"SELECT oid::regclass::text {_TABLES}", {"table": table})]

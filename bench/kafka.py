@@ -30,6 +30,7 @@ COLUMNS = (
     "id int8, kind text, at text, customer text, email text, country text, amount float8, quantity int8, is_paid bool, "
     "note text, total float8"
 )
+NAMES = [column.split()[0] for column in COLUMNS.split(", ")]
 DDL = f"CREATE TABLE {{table}} ({COLUMNS})"
 READY = "CREATE TABLE bench_ready (one int)"  # a row for each process that waits for the others
 SLOW_SHARE = 10  # a peer is measured on so small a part of the topic: it takes as long
@@ -140,10 +141,19 @@ def _compared(servers: Servers, scale: Scale) -> Iterator[Figure | Skipped]:
                 if contest.processes is not None:
                     raise
                 skipped[contest.name] = Skipped(contest.name, contest.title, str(error))
+    _check_alike({name: each for name, each in runs.items() if name not in skipped})
     figures = {c.name: _figure(c, runs[c.name]) for c in contests if c.name not in skipped}
     yield from figures.values()
     yield from skipped.values()
     yield from _ratios(figures)
+
+
+def _check_alike(runs: Mapping[str, Sequence[Run]]) -> None:
+    """Whoever wrote as many rows as the hand-written loop wrote the same ones."""
+    wanted = {each.rows: each.content for each in runs[HAND.name]}
+    for name, done in runs.items():
+        if any(wanted.get(each.rows, each.content) != each.content for each in done):
+            raise EntrantFailed(f"the rows of {name} are not those of {HAND.title}")
 
 
 def _run(contest: Contest, servers: Servers, scale: Scale, number: int) -> Run:
@@ -156,11 +166,13 @@ def _run(contest: Contest, servers: Servers, scale: Scale, number: int) -> Run:
 def _entrant(contest: Contest, servers: Servers, database: str, table: str) -> Entrant:
     if contest.processes is None:
         command = [*program(contest.form), servers.bootstrap, TOPIC, database, table]
-        return Entrant(contest.name, contest.title, [command], ddl=DDL.format(table=table), environment=_clean())
+        ddl = DDL.format(table=table)
+        return Entrant(contest.name, contest.title, [command], NAMES, ddl=ddl, environment=_clean())
     own = [sys.executable, "-m", "bench.kafka_node", database, f"kafka://{servers.bootstrap}", contest.form, table]
     indexes = [range(first, PARTITIONS, contest.processes) for first in range(contest.processes)]
     commands: Sequence[Sequence[str]] = [[*own, ",".join(map(str, each))] for each in indexes]
-    return Entrant(contest.name, contest.title, commands, ddl=DDL.format(table=table) if contest is BARE else READY)
+    ddl = DDL.format(table=table) if contest is BARE else READY
+    return Entrant(contest.name, contest.title, commands, NAMES, ddl=ddl)
 
 
 def _clean() -> Mapping[str, str]:

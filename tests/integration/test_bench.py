@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import orjson
+import psycopg
 import pytest
 from rich.console import Console
 
@@ -76,7 +77,7 @@ ENTRANT = """
 import sys, time, psycopg
 connection = psycopg.connect(sys.argv[1], autocommit=True)
 for first in range(0, int(sys.argv[2]), 100):
-    connection.execute("INSERT INTO landed SELECT generate_series(%s::int, %s::int)", (first, first + 99))
+    connection.execute("INSERT INTO landed (n) SELECT generate_series(%s::int, %s::int)", (first, first + 99))
 if sys.argv[3] == "stay":
     time.sleep(60)
 """
@@ -84,15 +85,27 @@ if sys.argv[3] == "stay":
 
 def entrant(database: str, rows: int, end: str) -> Entrant:
     command = [sys.executable, "-c", ENTRANT, database, str(rows), end]
-    return Entrant("entrant", "an entrant", [command], ddl="CREATE TABLE landed (n int)")
+    return Entrant("entrant", "an entrant", [command], ["n"], ddl="CREATE TABLE landed (n int, other int)")
+
+
+def entrant_that_is_done() -> Entrant:
+    return Entrant("done", "an entrant", [[sys.executable, "-c", "import time; time.sleep(60)"]], ["n"])
 
 
 @pytest.mark.postgres
-def test_a_program_is_watched_until_all_its_rows_are_there_and_then_ended(postgres_url: str) -> None:
+def test_a_program_is_watched_until_all_its_rows_are_there_then_ended_and_its_rows_are_told_from_others(
+    postgres_url: str,
+) -> None:
     with new_database(postgres_url, "bench_contest") as database:
         found = run(entrant(database, 500, "stay"), database, "landed", 500)
-    assert found.rows == 500
+        with psycopg.connect(database, autocommit=True) as connection:
+            connection.execute("UPDATE landed SET other = n")
+            again = run(entrant_that_is_done(), database, "landed", 500)
+            connection.execute("UPDATE landed SET n = 7 WHERE n = 8")
+            other = run(entrant_that_is_done(), database, "landed", 500)
+    assert found.rows == again.rows == 500
     assert found.rate > 0
+    assert found.content == again.content != other.content
 
 
 @pytest.mark.postgres
