@@ -281,16 +281,23 @@ def _objects(series: pd.Series) -> list[object]:
 
 def _of_texts(series: pd.Series) -> Column:
     """Text as Arrow holds it, which need not be looked at one by one."""
+    import numpy as np
     import pyarrow as pa
 
     array: Any = pa.array(series, type=pa.large_string(), from_pandas=True)
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks()
-    data = array.buffers()[2]
-    if data is not None and b"\0" in data.to_pybytes():
+    if array.null_count == len(array):
+        return Column(None, [None] * len(array), [None] * len(array))
+    _, offsets, data = array.buffers()
+    ends = np.frombuffer(offsets, dtype=np.int64)[[array.offset, array.offset + len(array)]]
+    text = bytes(memoryview(data)[ends[0] : ends[1]]) if data is not None else b""
+    if b"\0" in text:
         return texts(_objects(series))  # one of them may be refused: the list tells which
+    if data is not None and 2 * len(text) < data.size:  # a piece of a frame that is not to be kept whole
+        array = pa.concat_arrays([array, array.slice(0, 0)])
     held = Held(array)
-    return Column(None if array.null_count == len(array) else Type.TEXT, held, held)
+    return Column(Type.TEXT, held, held)
 
 
 def _of_numbers(series: pd.Series, kind: Any) -> Column:

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 from streams.errors import RowRejected
 from streams.rows.frames import frame_of, frame_of_records
+from streams.rows.held import Held
 from streams.rows.rows import CHUNK_ROWS_MIN, Rows
 from streams.rows.schema import COLUMNS_MAX, Schema, Type
+from streams.rows.turned_rows import turned
 from tests.unit.value_strategies import anything, by_kind
 
 
@@ -330,3 +332,12 @@ def test_a_text_that_no_store_keeps_is_found_in_a_long_frame() -> None:
     frame = pd.DataFrame({"a": ["x"] * CHUNK_ROWS_MIN + ["a\0b"]})
     with pytest.raises(RowRejected, match=f"row {CHUNK_ROWS_MIN}: text holds the character U"):
         Rows().append_frame(frame)
+
+
+def test_a_piece_of_a_large_frame_holds_no_more_than_itself() -> None:
+    frame = pd.DataFrame({"a": [f"{number} {'x' * 100}" for number in range(20 * CHUNK_ROWS_MIN)]})
+    rows = from_frame(frame.iloc[3 : 3 + CHUNK_ROWS_MIN])
+    assert [text for (text,) in all_encoded(rows)] == frame["a"].tolist()[3 : 3 + CHUNK_ROWS_MIN]
+    (held,) = turned(rows.chunks[0].rows)
+    assert isinstance(held, Held)
+    assert held.array.get_total_buffer_size() < 2 * 120 * CHUNK_ROWS_MIN
