@@ -24,6 +24,7 @@ from streams.store import UpsertCounts
 
 _OUTSIDE_MAX = 10
 _POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+_HELD_KEYS = 10_000  # asked for at once
 _SYSTEM_TYPES = ["int4", "int8", "timestamptz", "text"]
 _SYSTEM_COLUMNS = "_partition, _offset, _at, record_id"
 _REWRITTEN = """
@@ -224,14 +225,19 @@ class PostgresRows:
         types = dict(zip(version.schema.names, types_of(version.schema), strict=True))
         if any(types.get(name) is None for name in names):
             return {}
-        where = " AND ".join(f"{placed(name)} = %s::{SQL_TYPES[types[name]]}" for name in names)
+        given = ", ".join(f"%s::{SQL_TYPES[types[name]]}[]" for name in names)
+        places = ", ".join(f"k{place}" for place in range(len(names)))
+        on = " AND ".join(f"held.{placed(name)} = given.k{place}" for place, name in enumerate(names))
+        sql = (
+            f"SELECT given.number, {column} FROM unnest({given}) WITH ORDINALITY AS given({places}, number) "
+            f"JOIN {self._table(version)} AS held ON {on}"
+        )
         found: dict[tuple[object, ...], object] = {}
         with self._session.errors():
-            for key in keys:
-                self._cursor.execute(f"SELECT {column} FROM {self._table(version)} WHERE {where}", key)
-                row = self._cursor.fetchone()
-                if row is not None:
-                    found[key] = row[0]
+            for first in range(0, len(keys), _HELD_KEYS):
+                asked = keys[first : first + _HELD_KEYS]
+                self._cursor.execute(sql, [list(values) for values in zip(*asked, strict=True)])
+                found |= {asked[number - 1]: value for number, value in self._cursor.fetchall()}
         return found
 
     def read(self, version: VersionInfo, partition: int, *, first_offset: int, below: int, rows_max: int) -> StoredRows:

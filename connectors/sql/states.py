@@ -25,7 +25,7 @@ class SqlStates:
 
     def read(self, build: Build) -> dict[str, bytes]:
         rows = self._session.rows(_READ, {"k_agent": build.agent, "k_build": build.number})
-        return {name: bytes(value) for name, value in rows}
+        return {name: value if type(value) is bytes else bytes(value) for name, value in rows}
 
     def write(self, build: Build, changes: Mapping[str, bytes | None]) -> None:
         agent, number = build.agent, build.number

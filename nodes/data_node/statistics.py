@@ -5,7 +5,7 @@ In the store it is the node's state: one key for the whole, and one for each ide
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 WHOLE = "statistics"
 LAST = "last/"
+_NAME = slice(len(LAST), None)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -36,7 +37,7 @@ class Progress:
     @staticmethod
     def read(state: Mapping[str, bytes]) -> Progress:
         whole = orjson.loads(state.get(WHOLE, b"{}"))
-        held = {key.removeprefix(LAST): int(value) for key, value in state.items() if key.startswith(LAST)}
+        held = {key[_NAME]: int(value) for key, value in state.items() if key.startswith(LAST)}
         return Progress(whole.get("first"), whole.get("last"), whole.get("rows", 0), whole.get("run"), held)
 
     def changes(self, before: Progress) -> dict[str, bytes | None]:
@@ -82,10 +83,34 @@ def progress_of(frame: pd.DataFrame) -> Progress:
 
 def together(each: Iterable[Progress]) -> Progress:
     """A table's statistics: those of all its updaters."""
-    found = Progress()
+    found = None
     for progress in each:
-        found = found.advanced(progress)
-    return found
+        found = progress if found is None else found.advanced(progress)
+    return found if found is not None else Progress()
+
+
+class Times(Mapping[str, "pd.Timestamp"]):
+    """Times by identifier, each made when it is asked for: there may be many, and few are looked at."""
+
+    __slots__ = ("_held",)
+
+    def __init__(self, held: Mapping[str, int]) -> None:
+        self._held = held
+
+    def __getitem__(self, name: str) -> pd.Timestamp:
+        return _known(self._held[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._held)
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._held
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
 
 
 def as_us(moment: datetime) -> int:
@@ -112,7 +137,7 @@ class UpdateStatistics:
         return UpdateStatistics(
             _timestamp(progress.last_us),
             _timestamp(progress.first_us),
-            {name: _known(us) for name, us in progress.by_identifier.items()},
+            Times(progress.by_identifier),
             progress.rows,
             None if progress.run_us is None else _EPOCH + progress.run_us * _MICROSECOND,
             _utc(offset_start),
