@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import agents, kafka, limits, memory, pipeline, programs, start, webhooks
+from bench import agents, data_nodes, kafka, limits, memory, pipeline, programs, start, webhooks
 from bench.figure import FULL, QUICK, USUAL, Figure, Part, Scale, Skipped
 from bench.report import save, show
 from nodes.python.program import GC_THRESHOLDS
@@ -38,6 +38,9 @@ PARTS: Mapping[str, Named] = {
     "webhook": Named(webhooks.requests, ("asgi",)),
     "ndjson": Named(webhooks.lines, ("orjson", "executemany")),
     "pipeline": Named(pipeline.through),
+    "data-nodes": Named(data_nodes.compared),
+    "data-nodes-wide": Named(data_nodes.wide),
+    "data-nodes-plan": Named(data_nodes.planning),
     "webhook-kafka": Named(kafka.webhook, ("asgi",)),
     "kafka": Named(kafka.through),
     "start": Named(start.cold),
@@ -66,6 +69,8 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--only", action="append", default=[], choices=sorted(PARTS), help="this part; may be repeated")
     parser.add_argument("parts", nargs="*", metavar="PART", help="the same as --only PART")
     parser.add_argument("--records", type=int, help="so many records on Kafka")
+    parser.add_argument("--node-rows", type=int, help="so many rows written by a DataNode at once")
+    parser.add_argument("--wide-rows", type=int, help="so many rows in a DataNode's table of many identifiers")
     parser.add_argument("--quick", action="store_true", help="small counts, in about a minute")
     parser.add_argument("--full", action="store_true", help="large counts, ten million records for memory among them")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
@@ -78,8 +83,8 @@ def main(words: Sequence[str]) -> int:
     if unknown := set(given.parts) - set(PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}; there are: {', '.join(PARTS)}")
     scale = FULL if given.full else QUICK if given.quick else USUAL
-    if given.records is not None:
-        scale = replace(scale, kafka_records=given.records)
+    counts = {"kafka_records": given.records, "node_rows": given.node_rows, "wide_rows": given.wide_rows}
+    scale = replace(scale, **{name: count for name, count in counts.items() if count is not None})
     results = measure(chosen([*given.only, *given.parts]), scale, console)
     show(results, console)
     if given.json is not None:

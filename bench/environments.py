@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import venv
+from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -23,6 +25,11 @@ INSTALL = (
 
 class PeerMissing(Exception):
     """It can't be installed here; the message says why."""
+
+
+def clean() -> Mapping[str, str]:
+    """An environment that leads no peer to our packages."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
 
 
 def program(name: str) -> list[str]:

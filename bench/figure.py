@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much is measured. `rounds` of each figure, of which the median counts; `load_s` of each load over HTTP."""
+    """How much is measured. `rounds` of each figure, of which the median counts; `load_s` of each load over HTTP.
+    `node_rows` are written by a DataNode at once, `wide_rows` stand in a table of many identifiers."""
 
     records: int
     rounds: int
@@ -18,11 +19,29 @@ class Scale:
     memory_records: tuple[int, ...]
     kafka_records: int
     kafka_rounds: int
+    node_rows: int
+    wide_rows: int
 
 
-QUICK = Scale(records=20_000, rounds=3, load_s=2.0, memory_records=(100_000,), kafka_records=100_000, kafka_rounds=1)
+QUICK = Scale(
+    records=20_000,
+    rounds=3,
+    load_s=2.0,
+    memory_records=(100_000,),
+    kafka_records=100_000,
+    kafka_rounds=1,
+    node_rows=100_000,
+    wide_rows=200_000,
+)
 USUAL = Scale(
-    records=100_000, rounds=5, load_s=8.0, memory_records=(1_000_000,), kafka_records=1_000_000, kafka_rounds=3
+    records=100_000,
+    rounds=5,
+    load_s=8.0,
+    memory_records=(1_000_000,),
+    kafka_records=1_000_000,
+    kafka_rounds=3,
+    node_rows=1_000_000,
+    wide_rows=10_000_000,
 )
 FULL = Scale(
     records=200_000,
@@ -31,6 +50,8 @@ FULL = Scale(
     memory_records=(1_000_000, 10_000_000),
     kafka_records=1_000_000,
     kafka_rounds=5,
+    node_rows=1_000_000,
+    wide_rows=10_000_000,
 )
 
 

@@ -6,7 +6,6 @@ machine does falls on all of them. The hand-written loop, the peers and the bare
 
 from __future__ import annotations
 
-import os
 import statistics
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from bench.contest import Entrant, EntrantFailed, Run, new_database, run
-from bench.environments import PeerMissing, program
+from bench.environments import PeerMissing, clean, program
 from bench.figure import Figure, Scale, Skipped
 from bench.kafka_node import PARTITIONS, TOPIC
 from bench.postgres import durable_postgres
@@ -167,17 +166,12 @@ def _entrant(contest: Contest, servers: Servers, database: str, table: str) -> E
     if contest.processes is None:
         command = [*program(contest.form), servers.bootstrap, TOPIC, database, table]
         ddl = DDL.format(table=table)
-        return Entrant(contest.name, contest.title, [command], NAMES, ddl=ddl, environment=_clean())
+        return Entrant(contest.name, contest.title, [command], NAMES, ddl=ddl, environment=clean())
     own = [sys.executable, "-m", "bench.kafka_node", database, f"kafka://{servers.bootstrap}", contest.form, table]
     indexes = [range(first, PARTITIONS, contest.processes) for first in range(contest.processes)]
     commands: Sequence[Sequence[str]] = [[*own, ",".join(map(str, each))] for each in indexes]
     ddl = DDL.format(table=table) if contest is BARE else READY
     return Entrant(contest.name, contest.title, commands, NAMES, ddl=ddl)
-
-
-def _clean() -> Mapping[str, str]:
-    """An environment that leads no peer to our packages."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
 
 
 def _figure(contest: Contest, runs: Sequence[Run]) -> Figure:

@@ -37,7 +37,7 @@ def known_as(store: Store, monkeypatch: pytest.MonkeyPatch, info: TopicInfo) -> 
 
 def test_a_reader_that_finds_nothing_asks_for_its_topic_once(store: Store, asked: list[str]) -> None:
     feed = Feed(store, Build("reader"))
-    start = feed.start(TOPIC)
+    start = feed.starts([TOPIC])[TOPIC]
     feed.read(start, records_max=10)
     asked.clear()
     for _ in range(3):
@@ -49,7 +49,7 @@ def test_a_fault_of_a_second_ago_is_told_only_if_it_is_one_still(
     store: Store, asked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     feed = Feed(store, Build("reader"))
-    start = feed.start(TOPIC)
+    start = feed.starts([TOPIC])[TOPIC]
     feed.read(start, records_max=10)
     asked.clear()
     known = store.log.topics(["topic"])[0]
@@ -60,7 +60,7 @@ def test_a_fault_of_a_second_ago_is_told_only_if_it_is_one_still(
 
 def test_a_topic_that_was_made_anew_is_told_to_who_finds_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     feed = Feed(store, Build("reader"))
-    start: Position = feed.start(TOPIC)
+    start: Position = feed.starts([TOPIC])[TOPIC]
     feed.read(start, records_max=10)
     anew = replace(store.log.topics(["topic"])[0], topic_id="another")
     known_as(store, monkeypatch, anew)

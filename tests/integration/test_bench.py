@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from rich.console import Console
 
-from bench import agents, environments, kafka, limits, programs, webhooks
+from bench import agents, data_nodes, environments, kafka, limits, programs, webhooks
 from bench.__main__ import PARTS, chosen
 from bench.contest import Entrant, EntrantFailed, new_database, run
 from bench.figure import Figure, Part, Scale, Skipped
@@ -18,7 +18,16 @@ from bench.load import Request, _own
 from bench.report import save, show
 from bench.soak import Chunk, SoakPart, begin, run_part
 
-TINY = Scale(records=50, rounds=1, load_s=0.2, memory_records=(50,), kafka_records=4_000, kafka_rounds=1)
+TINY = Scale(
+    records=50,
+    rounds=1,
+    load_s=0.2,
+    memory_records=(50,),
+    kafka_records=4_000,
+    kafka_rounds=1,
+    node_rows=4_000,
+    wide_rows=2_000,
+)
 
 
 @pytest.mark.parametrize("part", [limits.decode, programs.as_stream, agents.embedded, webhooks.requests])
@@ -28,6 +37,15 @@ def test_a_part_gives_figures_that_name_known_limits(part: Part) -> None:
     assert all(each.value > 0 for each in figures)
     known = {"orjson", "executemany", "copy", "asgi", "asgi_p99", "turnover"}
     assert {each.limit for each in figures if each.limit} <= known
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("part", [data_nodes.compared, data_nodes.wide])
+def test_data_nodes_are_measured_on_both_stores(part: Part, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data_nodes, "PEERS", ())  # they would be installed
+    figures = [each for each in part(TINY) if isinstance(each, Figure)]
+    assert all(each.value > 0 for each in figures)
+    assert {each.name.rpartition("_")[2] for each in figures} == {"sqlite", "postgresql"}
 
 
 def test_one_part_is_measured_beside_its_limits() -> None:
@@ -119,9 +137,10 @@ def test_a_program_that_ends_early_has_no_figure(postgres_url: str) -> None:
 
 def test_peers_are_locked_with_hashes_and_apart_from_us() -> None:
     ours = Path("requirements/dev.txt").read_text()
-    for contest in (kafka.HAND, *kafka.PEERS):
-        lock = (environments.PEERS / contest.form / "requirements.txt").read_text()
+    for name in (*(each.form for each in (kafka.HAND, *kafka.PEERS)), *(each.name for each in data_nodes.PEERS)):
+        lock = (environments.PEERS / name / "requirements.txt").read_text()
         assert "--hash=sha256:" in lock
         assert "://" not in lock
     assert "\nquixstreams==" not in ours
     assert "\nbytewax==" not in ours
+    assert "\ndlt==" not in ours
