@@ -116,17 +116,18 @@ def _time(moment: Any) -> datetime | None:
     return None if moment is None else moment.to_pydatetime(warn=False)
 
 
-def kept(found: dict[str, Any], filters: Sequence[str]) -> bool:
-    """Whether a table passes all filters, such as `identifier__contains=prices`. Raises UsageError."""
-    return all(_passes(found, text) for text in filters)
-
-
-def _passes(found: dict[str, Any], text: str) -> bool:
+def parse_filter(text: str) -> tuple[str, str]:
+    """Name and value of a filter, such as `identifier__contains=prices`. Raises UsageError."""
     name, equals, value = text.partition("=")
     if not equals or name not in FILTERS:
         raise UsageError(
             f"--filter {text!r} is no filter", hint=f"write one of {', '.join(f'{f}=TEXT' for f in FILTERS)}"
         )
+    return name, value
+
+
+def passes(found: dict[str, Any], name: str, value: str) -> bool:
+    """Whether a table passes a filter."""
     if name == "namespace":
         return (found["namespace"] or "") == value
     held = {"identifier__contains": found["identifiers"], "class__contains": [found["class"]]}

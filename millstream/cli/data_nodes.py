@@ -62,12 +62,13 @@ def list_tables(
     ),
 ) -> None:
     """List the tables of DataNodes."""
-    from millstream.data_node_facts import kept, table_json
+    from millstream.data_node_facts import parse_filter, passes, table_json
     from nodes.data_node.catalogue import Catalogue
 
+    filters = [parse_filter(text) for text in filter_]
     with looked_at(ctx) as store, store.read() as tx:
         found = [table_json(tx, each) for each in Catalogue(tx).tables()]
-    _show_tables(ctx, [each for each in found if kept(each, filter_)])
+    _show_tables(ctx, [each for each in found if all(passes(each, *wanted) for wanted in filters)])
 
 
 def _show_tables(ctx: typer.Context, found: list[dict[str, Any]]) -> None:

@@ -88,6 +88,54 @@ def test_a_script_is_run_and_what_it_made_is_shown(millstream: CommandLine) -> N
     assert millstream("verify", "--store", "sqlite:///.millstream/store.db", "--json").json["ok"]
 
 
+HUMAN = {
+    "list": "identifier storage hash rows updaters last time last run",
+    "search may": "identifier storage hash rows updaters last time last run",
+    "identifiers": "identifier storage hash",
+    "updates": "ID update hash table last run status",
+    "history prices": "run update hash status started seconds rows late error",
+    "detail prices": "identifier prices",
+    "rows prices": "time_index price",
+    "hash prices": "update hash",
+}
+
+
+def test_each_command_has_a_table_for_people_that_names_its_columns(millstream: CommandLine) -> None:
+    millstream("data-node", "run", "scripts/launch.py")
+    for words, headers in HUMAN.items():
+        first, *_ = millstream("data-node", *words.split()).out.splitlines()
+        assert " ".join(first.split()).startswith(headers), words
+    sums, *_ = [each for each in millstream("data-node", "graph").out.splitlines() if each.startswith("sum_")]
+    assert f"{sums}\n  reads prices: prices_" in millstream("data-node", "graph").out
+    dry = millstream("data-node", "dry-run", "src.prices:Prices", "--config", '{"days": 4}').out
+    assert "would write 4 rows to prices_" in dry
+    assert "2024-05-04" in dry
+
+
+MISTAKES = [
+    (("run", "scripts/nothing.py"), "there is no script scripts/nothing.py", "name it from here"),
+    (("run", "src.nothing:Prices"), "there is no module src.nothing", "write package.module:Class"),
+    (("run", "src.prices:Nothing"), "the module src.prices has no Nothing", "name a class"),
+    (("run", "src.prices:Config"), "src.prices:Config is no DataNode", "subclass DataNode"),
+    (("run", "src.prices:Prices", "--config", "{"), "--config is no JSON", "write --config"),
+    (("run", "src.prices:Prices", "--config", "[1]"), "--config is no JSON object", "write --config"),
+    (("run", "src.prices:Prices", "--config", '{"days": "x"}'), "config is no Config: `days`", "its fields are"),
+    (("dry-run", "nothing"), "no DataNode table is called 'nothing'", "data-node list"),
+    (("list", "--filter", "colour=red"), "--filter 'colour=red' is no filter", "identifier__contains=TEXT"),
+    (("point", "nothing", "prices"), "no DataNode table is called 'prices'", "data-node list"),
+    (("rename", "prices", "Prices"), "'Prices' names no class", "package.module:Class"),
+    (("delete", "nothing"), "no DataNode table is called 'nothing'", "data-node updates"),
+]
+
+
+def test_what_is_wrong_with_a_command_is_said_with_the_way_out(millstream: CommandLine) -> None:
+    for words, said, way_out in MISTAKES:
+        done = millstream("data-node", *words, code=2)
+        assert said in done.err, words
+        assert way_out in done.err, words
+        assert "Traceback" not in done.err, words
+
+
 def test_a_node_is_run_dry_run_and_explained_by_class_or_by_name(millstream: CommandLine) -> None:
     dry = millstream("data-node", "dry-run", "src.prices:Prices", "--config", '{"days": 3}', "--json").json
     assert dry["rows"] == 3
@@ -110,7 +158,8 @@ def test_what_depends_on_a_table_keeps_it_from_being_deleted(millstream: Command
     prices, total = tables["src.prices:Prices"], tables["src.prices:Sum"]
     assert "is needed by" in millstream("data-node", "delete", "prices", "--confirm", prices, code=2).err
     assert "not typed" in millstream("data-node", "delete", "prices", "--confirm", "prices", code=2).err
-    millstream("data-node", "delete", total, "--confirm", total)
+    assert "not typed" in millstream("data-node", "delete", total, stdin="sum\n", code=2).err
+    assert f"{total} is deleted, with 2 rows" in millstream("data-node", "delete", total, stdin=f"{total}\n").out
     assert millstream("data-node", "delete", "prices", "--confirm", prices, "--json").json["rows"] == 2
     assert millstream("data-node", "list", "--json").json == []
     millstream("data-node", "run", "scripts/launch.py")

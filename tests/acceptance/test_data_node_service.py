@@ -91,6 +91,8 @@ GRAPH = """
         max_attempts: 2
 """
 SUMS = """
+    import os
+
     import pandas as pd
     from nodes import APIDataNode, DataNode, DataNodeConfiguration
 
@@ -103,7 +105,7 @@ SUMS = """
 
         def update(self):
             new = self.new_rows["numbers"]
-            print("got", sorted(new["n"].tolist()))
+            print("got", sorted(new["n"].tolist()), "in", os.environ.get("MILLSTREAM_PROJECT"))
             at = pd.DatetimeIndex(pd.to_datetime(new["n"], unit="D", utc=True), name="time_index")
             return pd.DataFrame({"n": (new["n"] * FACTOR).astype("int64").to_numpy()}, index=at)
 
@@ -133,7 +135,7 @@ def test_one_that_fails_takes_nothing_is_stopped_and_goes_on_when_it_is_mended(t
         service.settled()
         eventually("it has written", lambda: values(project) == [10, 20, 30])
         logged = run_command("logs", "sums:Sums", project=project).stdout
-        assert "got [1, 2, 3]" in logged
+        assert "got [1, 2, 3] in sums" in logged
         assert run_command("trigger", "sums:Sums", project=project).returncode == 0
     assert run_command("rewind", "sums:Sums", "--to", "earliest", project=project).returncode == 2
 

@@ -113,6 +113,15 @@ def test_a_config_of_a_wrong_type_is_a_type_error() -> None:
     assert Loose(DataNodeConfiguration()).update_hash.startswith("loose_")
 
 
+@pytest.mark.parametrize(
+    ("name", "words"), [("on_conflict", "overwrite, keep, error"), ("key_scope", "table, updater")]
+)
+def test_a_choice_that_there_is_not_is_refused_when_the_node_is_built(name: str, words: str) -> None:
+    with pytest.raises(UsageError, match=f"{name} of Wrong is 'merge'") as caught:
+        type("Wrong", (Prices,), {name: "merge"})(Config())
+    assert words in caught.value.hint
+
+
 # Dependencies
 
 

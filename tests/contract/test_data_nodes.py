@@ -100,6 +100,22 @@ def test_rows_statistics_and_run_commit_together(store: Store) -> None:
     assert prices().update_statistics.row_count == 3
 
 
+def test_statistics_are_counted_on_and_never_read_from_the_rows(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(prices(), by_asset([(1, "a", 1.0), (2, "b", 2.0)]))
+
+    def refuse(*words: Any, **options: Any) -> Any:
+        raise AssertionError("the rows were read")
+
+    with store.read() as tx:
+        rows = type(tx.rows)
+    for name in ("read", "select", "query"):
+        monkeypatch.setattr(rows, name, refuse)
+    run(prices(), by_asset([(2, "b", 3.0), (3, "a", 1.0)]))
+    statistics = prices().update_statistics
+    assert (statistics.row_count, statistics.max_time_index_value) == (3, days(3)[0])
+    assert dict(statistics.max_time_by_identifier) == dict(zip("ab", days(3, 2), strict=True))
+
+
 def test_nothing_was_written_before_the_first_run() -> None:
     statistics = prices().update_statistics
     assert statistics.max_time_index_value is None
