@@ -26,7 +26,7 @@ def build_target(store: Store, target: str, *, config: str | None, directory: Pa
     if updater.origin.module == "__main__":
         raise UsageError(
             f"{updater.update_hash} is a class of a script, {updater.origin.file}",
-            hint=f"run the script: millstream data-node run {Path(updater.origin.file).name}",
+            hint=f"run the script: millstream data-node run {updater.origin.file}",
         )
     held = dict(updater.config) if config is None else _json(config)
     return build_node(updater.origin.module, updater.origin.name, held, namespace=updater.namespace)

@@ -281,7 +281,9 @@ class UpdaterRun:
             duration_s=self._place.ambient.monotonic() - self._began_s,
         )
         with self._said("the end of the run is not recorded"), self._place.store.write() as tx:
-            tx.runs.save(self.record)
+            held = tx.runs.get(self.record.run_id)
+            if held is None or held.status is not RunStatus.SUCCEEDED:  # what has committed is not called failed
+                tx.runs.save(self.record)
 
     @contextmanager
     def _said(self, what: str) -> Iterator[None]:

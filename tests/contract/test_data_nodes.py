@@ -22,6 +22,7 @@ from nodes.data_node.errors import (
 )
 from nodes.data_node.run_lease import run_lease
 from nodes.data_node.workplace import Workplace, using_store, workplace_at
+from streams import crash_points
 from streams.errors import LeaseHeld, UsageError
 from streams.history.verify import verify
 from streams.model.run import Run, RunStatus
@@ -270,6 +271,30 @@ def test_a_run_that_was_killed_is_marked_interrupted_by_the_next(store: Store, a
     assert killed is not None
     assert other is not None
     assert (killed.status, other.status) == (RunStatus.INTERRUPTED, RunStatus.RUNNING)
+
+
+@pytest.mark.parametrize(
+    ("point", "status", "rows"),
+    [("checkpoint.ledger", RunStatus.INTERRUPTED, 0), ("checkpoint.committed", RunStatus.SUCCEEDED, 1)],
+)
+def test_a_run_that_is_stopped_by_ctrl_c_is_interrupted_unless_it_has_committed(
+    store: Store, point: str, status: RunStatus, rows: int
+) -> None:
+    def stop(reached: str) -> None:
+        if reached == point:
+            raise KeyboardInterrupt
+
+    node = prices()
+    crash_points.arm(stop)
+    try:
+        with giving(prices=daily({1: 1.0})), pytest.raises(KeyboardInterrupt):
+            node.run()
+    finally:
+        crash_points.arm(None)
+    assert [each.status for each in runs(store, node)] == [status]
+    assert len(node.get_df_between_dates()) == node.update_statistics.row_count == rows
+    assert run(node, daily({2: 2.0})) is not None
+    assert verify(store).ok
 
 
 # Two updaters of one table
