@@ -63,8 +63,9 @@ def data_node_drafts(
     answers: dict[int, Answer] = {}
     if questions and ask is not None:
         answers = dict(zip(questions, ask(list(questions.values()), tables), strict=True))
+    published = {each.identifier: each.storage_hash for each in answers.values() if each.identifier is not None}
     return [
-        _draft(each, file, questions.get(place), answers.get(place), sources)
+        _draft(each, file, questions.get(place), answers.get(place), sources=sources, published=published)
         for place, (each, file) in enumerate(zip(declared, files, strict=True))
     ]
 
@@ -79,7 +80,9 @@ def _draft(
     file: str | None,
     question: Question | None,
     answer: Answer | None,
+    *,
     sources: Sources,
+    published: Mapping[str, str],
 ) -> Draft:
     entry = declared.entry
     module, _, class_name = declared.name.partition(":")
@@ -101,7 +104,7 @@ def _draft(
     if answer is None or answer.error is not None:
         said = answer.error if answer is not None else None
         return Draft(_failing(node, declared, said or "its class was not asked what it reads and writes"))
-    return Draft(_answered(node, entry, question, answer))
+    return Draft(_answered(node, entry, question, answer, published))
 
 
 def _with_settings(node: Node, entry: DataNodeEntry) -> Node:
@@ -119,13 +122,21 @@ def _failing(node: Node, declared: Declared[DataNodeEntry], message: str) -> Nod
     return replace(node, errors=(*node.errors, Problem(GRAPH_FILE, message, place.line, place.column)))
 
 
-def _answered(node: Node, entry: DataNodeEntry, question: Question, answer: Answer) -> Node:
+def _answered(
+    node: Node, entry: DataNodeEntry, question: Question, answer: Answer, published: Mapping[str, str]
+) -> Node:
     return replace(
         node,
         inputs=tuple(Input(Dataset(Kind.TABLE, table), name) for name, table in answer.reads.items()),
         outputs=(Output(answer.storage_hash, answer.storage_hash),),
         data_node=DataNodeDeclaration(
-            entry.module, entry.class_name, entry.config, answer.update_hash, answer.storage_hash, answer.reads
+            entry.module,
+            entry.class_name,
+            entry.config,
+            answer.update_hash,
+            answer.storage_hash,
+            answer.reads,
+            published,
         ),
         code_hash=question.code_hash,
     )

@@ -77,7 +77,7 @@ class AgentDeclaration:
 @dataclass(frozen=True, slots=True)
 class DataNodeDeclaration:
     """A DataNode's class and configuration, and what the class says of itself: the hashes, and the tables that it reads
-    by the names of `dependencies()`."""
+    by the names of `dependencies()`. `published` are the identifiers of the graph's DataNodes, with their tables."""
 
     module: str
     class_name: str
@@ -85,6 +85,7 @@ class DataNodeDeclaration:
     update_hash: str
     storage_hash: str
     reads: Mapping[str, str] = field(default_factory=dict)
+    published: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

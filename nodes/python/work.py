@@ -80,7 +80,7 @@ def _do_data_node(
     with (
         using_store(store, ambient, worker=setup.worker) as place,
         importing_from(setup.project_dir),
-        expecting(tables),
+        expecting(tables, declared.published),
     ):
         with captured(lambda stream, text: on_log("", next(numbers), stream, text)):
             node = build_node(declared.module, declared.class_name, declared.config)

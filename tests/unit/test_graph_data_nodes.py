@@ -56,6 +56,14 @@ def test_what_the_classes_answer_makes_edges_over_their_tables() -> None:
     assert (graph.errors, graph.warnings) == ((), ())
 
 
+def test_each_node_is_told_what_the_others_publish() -> None:
+    graph, _ = graph_of(Hourly=Answer("hourly_u", "hourly_s", identifier="hourly_delays"))
+    daily = graph.node("stats/nodes:Daily")
+    assert daily is not None
+    assert daily.data_node is not None
+    assert daily.data_node.published == {"hourly_delays": "hourly_s"}
+
+
 def test_an_error_is_the_nodes_own_at_its_line_and_the_others_run() -> None:
     graph, _ = graph_of(Hourly=Answer(error="config is no HourlyConfig: `unit`: must be text"))
     hourly, daily = graph.node("hourly"), graph.node("stats/nodes:Daily")
