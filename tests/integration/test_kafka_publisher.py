@@ -106,6 +106,21 @@ def to_the_end(publisher: Publisher) -> None:
         pass
 
 
+async def settled_end(bootstrap: str, consumer: AIOKafkaConsumer, place: TopicPartition) -> int:
+    """Where committed records end, once the markers of what was committed are written: a broker answers before."""
+    uncommitted = AIOKafkaConsumer(bootstrap_servers=bootstrap)
+    await uncommitted.start()
+    try:
+        for _ in range(300):
+            end = int((await consumer.end_offsets([place]))[place])
+            if end == (await uncommitted.end_offsets([place]))[place]:
+                return end
+            await asyncio.sleep(0.1)
+        raise AssertionError(f"a transaction in {place} stays open")
+    finally:
+        await uncommitted.stop()
+
+
 def read(bootstrap: str, topic: str, index: int) -> list[Any]:
     """What a reader of committed records sees."""
 
@@ -117,7 +132,7 @@ def read(bootstrap: str, topic: str, index: int) -> list[Any]:
         await consumer.start()
         try:
             consumer.assign([place])
-            end = (await consumer.end_offsets([place]))[place]
+            end = await settled_end(bootstrap, consumer, place)
             found: list[Any] = []
             while await consumer.position(place) < end:
                 found += (await consumer.getmany(place, timeout_ms=200)).get(place, [])
