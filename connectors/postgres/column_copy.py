@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # no flags, no header extension
 TRAILER = b"\xff\xff"
+EPOCH_DAYS = 10_957  # from 1970 to 2000
 PIECE_BYTES = 4 * 1024 * 1024
-_WIRE = {"int64": ">i8", "double": ">f8", "bool": "i1"}  # Arrow's types as the server reads them
+_WIRE = {"int64": ">i8", "int32": ">i4", "double": ">f8", "bool": "i1"}  # Arrow's types as the server reads them
 
 Dump = Callable[[object], Any]  # a value's bytes
 
@@ -28,7 +29,6 @@ class RowBytes:
     """Gathers columns, in order, and gives the rows."""
 
     def __init__(self, rows: int, columns: int) -> None:
-
         self._rows = rows
         self._parts: list[Any] = []  # large_binary arrays
         self._fixed: list[np.ndarray[Any, Any]] = [self._same(columns.to_bytes(2, "big"))]
@@ -44,21 +44,17 @@ class RowBytes:
         self._numbers(np.arange(first, first + self._rows).astype(">i8"))
 
     def column(self, values: Sequence[object], kind: Type | None, dump: Dump) -> None:
-        """A column of canonical values. `dump` is asked for the bytes of what is neither held by Arrow nor text."""
+        """A column of canonical values. `dump` gives the bytes of one of a type that Arrow lays out otherwise than the
+        server: Decimals and intervals."""
         import pyarrow as pa
 
         if isinstance(values, IdTexts):
             self._fixed += [self._same(LETTERS.to_bytes(4, "big")), _bytes_of(values.data, self._rows)]
-        elif isinstance(values, Held):
-            self._held(values.array)
-        elif kind in (Type.INTEGER, Type.FLOAT, Type.BOOLEAN):
-            self._held(
-                pa.array(values, type={Type.INTEGER: pa.int64(), Type.FLOAT: pa.float64()}.get(kind, pa.bool_()))
-            )
-        elif kind in (Type.TEXT, Type.JSON, Type.ARRAY):
-            self._varying(pa.array(values, type=pa.large_string()))
-        else:
-            self._varying(pa.array([None if v is None else bytes(dump(v)) for v in values], type=pa.large_binary()))
+            return
+        array: Any = values.array if isinstance(values, Held) else _array_of(values, kind)
+        if array is None:
+            array = pa.array([None if v is None else bytes(dump(v)) for v in values], type=pa.large_binary())
+        self._held(array)
 
     def _held(self, array: Any) -> None:
         import numpy as np
@@ -121,6 +117,34 @@ class RowBytes:
             joined: Any = pc.binary_join_element_wise(*parts, pa.scalar(b"", pa.large_binary()))
             _, ends, data = joined.buffers()
             yield memoryview(data)[: int(np.frombuffer(ends, dtype=np.int64)[len(joined)])]
+
+
+def _array_of(values: Sequence[object], kind: Type | None) -> Any:
+    """The values as the server counts them, times from 2000 on; None where Arrow has no such type."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    match kind:
+        case Type.TEXT | Type.JSON | Type.ARRAY:
+            return pa.array(values, type=pa.large_string())
+        case Type.BINARY:
+            return pa.array(values, type=pa.large_binary())
+        case Type.INTEGER:
+            return pa.array(values, type=pa.int64())
+        case Type.FLOAT:
+            return pa.array(values, type=pa.float64())
+        case Type.BOOLEAN:
+            return pa.array(values, type=pa.bool_())
+        case Type.DATETIME:
+            since_1970: Any = pa.array(values, type=pa.timestamp("us", tz="UTC")).cast(pa.int64())
+            return pc.subtract(since_1970, EPOCH_DAYS * 86_400_000_000)
+        case Type.DATE:
+            since_1970 = pa.array(values, type=pa.date32()).cast(pa.int32())
+            return pc.subtract(since_1970, pa.scalar(EPOCH_DAYS, pa.int32()))
+        case Type.TIME:
+            return pa.array(values, type=pa.time64("us")).cast(pa.int64())
+        case _:
+            return None
 
 
 def _bytes_of(data: bytes, rows: int) -> np.ndarray[Any, Any]:
