@@ -86,8 +86,9 @@ def _without_store(project: Project, to_log: str | None) -> UsageError:
         return UsageError("promote where?", hint="say --to-store postgresql://user@host/db, and --to-log for Kafka")
     if project.settings.shared_store:
         return UsageError(
-            "--to-log alone would move the log under a store that stays, and that is not done in place",
-            hint="say --to-store with a new, empty database as well",
+            "--to-log alone would rewrite every place in the ledger of the only copy there is: nothing would be left "
+            "to compare with, or to go back to",
+            hint="say --to-store with a new, empty database as well; it may be on the same server",
         )
     return UsageError(
         "--to-log alone would leave the tables in SQLite, which only one machine can work on, whatever the log is",

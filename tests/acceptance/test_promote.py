@@ -297,6 +297,7 @@ def test_topics_that_are_not_fit_are_refused(shop: Shop, postgres_url: str, kafk
     [
         ([], "promote where?"),
         (["--to-log", "kafka://127.0.0.1:1"], "would leave the tables in SQLite"),
+        (["--store", "postgresql://h/d", "--to-log", "kafka://127.0.0.1:1"], "of the only copy there is"),
         (["--to-store", "sqlite:///other.db", "--to-log", "kafka://127.0.0.1:1"], "a store that several may share"),
         (["--to-store", "mysql://nowhere"], "no kind of store"),
     ],
