@@ -24,6 +24,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from connectors.postgres.store import open_store
 from streams.history.verify import verify
+from tests.acceptance.mutated import DIES_AFTER, WHOLE
 from tests.kafka_server import KafkaCluster, proxied_kafka
 from tests.live_service import LiveService, children_of, eventually, write_project
 from tests.postgres_server import PostgresServer, temporary_server
@@ -38,6 +39,9 @@ BATCH = 500
 REST_S = 420.0
 QUIET_POLLS = 4  # without a record, after which nothing more comes
 PAUSE_S = (0.5, 3.0)  # between two faults
+TRANSACTIONS = (1, 3, 5)  # of a doomed worker: odd, for a mutant that makes two of one
+DEATH_S = 15.0  # how long one is waited for that dies
+POLL_S = 0.05
 
 GRAPH = f"""
     title: Chaos
@@ -134,18 +138,35 @@ class Chaos:
     mutant: str | None
     chance: random.Random
     workers: list[LiveService] = field(default_factory=list)
+    doomed: list[LiveService] = field(default_factory=list)
+    is_resting: bool = False
     told: list[str] = field(default_factory=list)
 
-    def start_worker(self) -> None:
-        self.workers.append(LiveService(self.project, "up", environment=self.environment, mutant=self.mutant))
+    def start_worker(self, *, doomed: bool = False) -> None:
+        """A doomed one dies at once when its publishers have committed some transactions."""
+        environment, mutant = dict(self.environment), self.mutant
+        if doomed or self.dooms_all:
+            environment[DIES_AFTER] = str(self.chance.choice(TRANSACTIONS))
+            mutant = mutant or WHOLE
+        self.workers.append(LiveService(self.project, "up", environment=environment, mutant=mutant))
+        if DIES_AFTER in environment:
+            self.doomed.append(self.workers[-1])
+
+    @property
+    def dooms_all(self) -> bool:
+        """Whether what the mutant breaks is shown by publishers that die."""
+        return self.mutant == "mark-apart-from-its-rows" and not self.is_resting
 
     def faults(self) -> list[Callable[[], None]]:
-        """A mutant is shown by what moves partitions from one worker to another."""
+        """A mutant is shown by what moves partitions from one worker to another, or dies as it publishes."""
+        if self.dooms_all:
+            return [self.kill_publisher]
         if self.mutant is not None:
             return [self.kill_worker, self.stop_worker]
         return [
             self.kill_worker,
             self.kill_worker,
+            self.kill_publisher,
             self.stop_worker,
             self.stop_worker,
             self.cut_kafka,
@@ -157,6 +178,7 @@ class Chaos:
         ]
 
     def befall(self) -> None:
+        self.replace_dead()
         fault = self.chance.choice(self.faults())
         self.told.append(fault.__name__)
         fault()
@@ -166,6 +188,35 @@ class Chaos:
         worker = self.workers.pop(self.chance.randrange(len(self.workers)))
         worker.close()
         self.start_worker()
+
+    def kill_publisher(self) -> None:
+        """A doomed worker takes another's place, unless there is one; one that dies as it publishes is waited for."""
+        if not self.dying:
+            self.replace(self.chance.choice(self.workers), doomed=True)
+        deadline = time.monotonic() + DEATH_S
+        while all(each.process.poll() is None for each in self.dying) and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+
+    def replace(self, worker: LiveService, *, doomed: bool = False) -> None:
+        self.workers.remove(worker)
+        worker.close()
+        self.start_worker(doomed=doomed)
+
+    def replace_dead(self) -> None:
+        """Those that have died by themselves, as they were told to."""
+        for worker in [each for each in self.workers if each.process.poll() is not None]:
+            self.replace(worker)
+
+    def come_to_rest(self) -> None:
+        """Nobody may die any more."""
+        self.is_resting = True
+        for worker in self.dying:
+            self.replace(worker)
+
+    @property
+    def dying(self) -> list[LiveService]:
+        """The doomed ones among the workers, dead or not yet."""
+        return [worker for worker in self.workers if worker in self.doomed]
 
     def stop_worker(self) -> None:
         """SIGSTOP of the worker and its hosts past the session, then on again: it believes that it owns what it had."""
@@ -285,12 +336,13 @@ def _run(run: Chaos, *, seed: int, fault_s: float, rest_s: float) -> ChaosReport
         while time.monotonic() - began < fault_s:
             time.sleep(run.chance.uniform(*PAUSE_S))
             run.befall()
+    run.come_to_rest()
     resting = time.monotonic()
     direct = run.postgres.url()
-    for table in (TOPIC, "twice"):
-        eventually(f"all rows of {table} are there", partial(_has, direct, table, run.feeder.total), timeout_s=rest_s)
     published = asyncio.run(_published(run.cluster.direct_bootstrap, run.feeder.total, timeout_s=rest_s))
     assert published == run.feeder.sent, ("published", published, run.feeder.sent)
+    for table in (TOPIC, "twice"):
+        eventually(f"all rows of {table} are there", partial(_has, direct, table, run.feeder.total), timeout_s=rest_s)
     rested = time.monotonic()
     for worker in run.workers:
         worker.close()

@@ -17,6 +17,7 @@ from unittest.mock import patch
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
+from connectors.kafka.publisher import KafkaTableTopic
 from connectors.kafka.settings import KafkaSettings
 from connectors.sql.agents import SqlAgents
 from connectors.sql.meta import SqlMeta
@@ -30,6 +31,7 @@ from streams.checkpoint.output import Activation, Outcome, OutputPlan, apply_eff
 from streams.decisions import retention
 from streams.log import AppendAnswer, AppendRequest
 from streams.model.position import Build, Position
+from streams.model.published import Publication
 from streams.model.record import Partition
 from streams.model.table_version import Sequencer, SequencerKey, VersionInfo
 from streams.store import Transaction
@@ -265,5 +267,28 @@ async def _group_offset(group: str, partition: Partition) -> int | None:
     return None if found is None or found.offset < 0 else int(found.offset)
 
 
+def mark_apart_from_its_rows() -> AbstractContextManager[object]:
+    """How far a table is published is committed in a transaction of its own, before that of the rows."""
+
+    async def publish(self: Any, publication: Publication) -> None:
+        producer = self._producer
+        await producer.begin_transaction()
+        await self._note(producer, publication.after)
+        await producer.commit_transaction()
+        batches = self._batches(producer, publication)
+        if not batches:
+            return
+        await producer.begin_transaction()
+        place = self._place
+        for sent in [await producer.send_batch(each, place.topic, partition=place.partition) for each in batches]:
+            await sent
+        await producer.commit_transaction()
+
+    return _instead(KafkaTableTopic, "_publish", publish)
+
+
 # Those that need brokers: shown by the chaos of `tests/acceptance/test_chaos.py`.
-WITH_KAFKA: Mapping[str, Mutant] = {"positions-from-the-group": positions_from_the_group}
+WITH_KAFKA: Mapping[str, Mutant] = {
+    "positions-from-the-group": positions_from_the_group,
+    "mark-apart-from-its-rows": mark_apart_from_its_rows,
+}
