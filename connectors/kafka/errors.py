@@ -57,7 +57,7 @@ def allowed(
 
 def _named_in(error: kafka.KafkaError) -> str:
     """The topic, or topics, that the client's error is about."""
-    (named,) = error.args or ("",)
+    named = error.args[0] if error.args else ""
     return ", ".join(sorted(named)) if isinstance(named, set | frozenset | list | tuple) else str(named)
 
 
