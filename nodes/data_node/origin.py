@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import importlib.util
 import inspect
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
+
+_parsing = threading.Lock()  # CPython 3.11 fails now and then where two threads parse Python at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,16 @@ def origin_of(cls: type) -> Origin:
     except (TypeError, OSError):
         file = ""
     return Origin(module, cls.__qualname__, str(Path(file).resolve()) if file else "")
+
+
+def code_hash(cls: type) -> str:
+    """Of the class's text; "" where it has none, as at a prompt."""
+    try:
+        with _parsing:
+            text = inspect.getsource(cls)
+    except (OSError, TypeError):
+        return ""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def same_class(a: Origin, b: Origin) -> bool:
@@ -66,7 +80,8 @@ def _files(origin: Origin) -> list[Path]:
 
 def _defines(path: Path, name: str) -> bool:
     try:
-        tree: ast.AST = ast.parse(path.read_text(encoding="utf-8"))
+        with _parsing:
+            tree: ast.AST = ast.parse(path.read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError):
         return False
     last = name.rpartition(".")[2]

@@ -8,8 +8,6 @@ COMMITTED  rows, statistics, places, run and ledger are durable; hooks and the i
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,6 +21,7 @@ from nodes.data_node.journal import Journal
 from nodes.data_node.key_conflicts import Standing, keys_of_others, standing_of
 from nodes.data_node.namespace import hash_namespace
 from nodes.data_node.news import News
+from nodes.data_node.origin import code_hash
 from nodes.data_node.publishing import show_identifier
 from nodes.data_node.run_lease import run_lease
 from nodes.data_node.statistics import Progress, UpdateStatistics, as_us, progress_of
@@ -324,14 +323,6 @@ def _without(frame: pd.DataFrame, keys: set[tuple[object, ...]]) -> pd.DataFrame
 
 def _plain(value: Any) -> object:
     return value.to_pydatetime() if hasattr(value, "to_pydatetime") else value
-
-
-def code_hash(cls: type) -> str:
-    """Of the class's text; "" where it has none, as at a prompt."""
-    try:
-        return hashlib.sha256(inspect.getsource(cls).encode()).hexdigest()[:16]
-    except (OSError, TypeError):
-        return ""
 
 
 def register(node: DataNode, catalogue: Catalogue) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Iterator
 from contextvars import copy_context
@@ -520,6 +521,33 @@ def test_independent_branches_run_side_by_side() -> None:
     top = prices("top", needs=[Config(name="left"), Config(name="right")])
     with giving(left=meet, right=meet):
         assert top.run()[0] is False
+
+
+def test_branches_side_by_side_never_parse_python_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which CPython 3.11 does not bear: it fails with a SystemError now and then."""
+    one_at_a_time, another, getsource = threading.Lock(), threading.Event(), inspect.getsource
+
+    def watched(cls: type) -> str:
+        if not one_at_a_time.acquire(blocking=False):
+            another.set()
+            return ""
+        try:
+            another.wait(0.1)  # long enough for one that nothing keeps out
+            return getsource(cls)
+        finally:
+            one_at_a_time.release()
+
+    monkeypatch.setattr(inspect, "getsource", watched)
+    both = threading.Barrier(4, timeout=30)
+
+    def meet(_: DataNode) -> pd.DataFrame:
+        both.wait()
+        return daily({1: 1.0})
+
+    names = ("a", "b", "c", "d")
+    with giving(**dict.fromkeys(names, meet)):
+        assert prices("top", needs=[Config(name=name) for name in names]).run()[0] is False
+    assert not another.is_set()
 
 
 def test_a_failed_branch_stops_only_what_depends_on_it(store: Store) -> None:
