@@ -37,7 +37,9 @@ class Progress:
     @staticmethod
     def read(state: Mapping[str, bytes]) -> Progress:
         whole = orjson.loads(state.get(WHOLE, b"{}"))
-        held = {key[_NAME]: int(value) for key, value in state.items() if key.startswith(LAST)}
+        names = [key for key in state if key.startswith(LAST)]
+        times = orjson.loads(b"[" + b",".join([state[name] for name in names]) + b"]")  # there may be many
+        held = dict(zip([name[_NAME] for name in names], times, strict=True))
         return Progress(whole.get("first"), whole.get("last"), whole.get("rows", 0), whole.get("run"), held)
 
     def changes(self, before: Progress) -> dict[str, bytes | None]:
