@@ -172,10 +172,20 @@ def children_of(pid: int) -> list[int]:
     found = []
     for process in Path("/proc").iterdir():
         if process.name.isdigit():
-            try:
-                fields = (process / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            if int(fields[1]) == pid and fields[0] != "Z":
+            state, parent = _state_and_parent(int(process.name))
+            if parent == pid and state != "Z":
                 found.append(int(process.name))
     return sorted(found)
+
+
+def is_running(pid: int) -> bool:
+    return _state_and_parent(pid)[0] not in {"", "Z"}
+
+
+def _state_and_parent(pid: int) -> tuple[str, int]:
+    """As the kernel has them; ("", 0) for a process that is gone."""
+    try:
+        state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
+    except OSError:
+        return "", 0
+    return state, int(parent)

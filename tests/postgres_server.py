@@ -22,6 +22,7 @@ from typing import Any
 
 import psycopg
 
+from tests.live_service import children_of, is_running
 from tests.shared_server import end_with_parent, free_port, keep
 
 USER = "postgres"
@@ -97,9 +98,14 @@ class PostgresServer:
         if self._process is None:
             return
         how = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT, "kill": signal.SIGKILL}[mode]
+        backends = children_of(self._process.pid)
         self._process.send_signal(how)
         self._process.wait(STOP_TIMEOUT_S)
         self._process = None
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while any(is_running(pid) for pid in backends):  # they hold its shared memory, so that it could not start again
+            assert time.monotonic() < deadline, "PostgreSQL's backends outlive it"
+            time.sleep(0.01)
 
     def restart(self, mode: str = "fast") -> None:
         """Stop by `mode` and start again on the same port; all connections are cut."""

@@ -20,7 +20,8 @@ from pathlib import Path
 
 import orjson
 import psycopg
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 
 from connectors.postgres.store import open_store
 from streams.history.verify import verify
@@ -367,19 +368,25 @@ def _run(run: Chaos, *, seed: int, fault_s: float, rest_s: float) -> ChaosReport
 async def _published(bootstrap: str, records: int, *, timeout_s: float) -> dict[int, int]:
     """What somebody outside reads of the table's topic: how many of each lane, which must come as 0, 1, 2, …"""
     consumer = AIOKafkaConsumer(
-        f"table.{TOPIC}",
         bootstrap_servers=bootstrap,
         isolation_level="read_committed",
-        auto_offset_reset="earliest",
+        auto_offset_reset="none",
         max_partition_fetch_bytes=8 * 1024 * 1024,
     )
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
     await consumer.start()
     following: dict[int, int] = {}
-    deadline, quiet = time.monotonic() + timeout_s, 0
+    offsets: dict[TopicPartition, int] = {}
+    deadline, quiet = time.monotonic() + timeout_s, 1
     try:
         while time.monotonic() < deadline and (sum(following.values()) < records or quiet < QUIET_POLLS):
+            if quiet:
+                await _read_on(consumer, admin, offsets)
             found = await consumer.getmany(timeout_ms=500, max_records=20_000)
             quiet = 0 if found else quiet + 1
+            for place, batch in found.items():
+                offsets[place] = batch[-1].offset + 1
             for record in (each for batch in found.values() for each in batch if each.value is not None):
                 row = orjson.loads(record.value)
                 lane, n, expected = row["lane"], row["n"], following.get(row["lane"], 0)
@@ -387,7 +394,21 @@ async def _published(bootstrap: str, records: int, *, timeout_s: float) -> dict[
                 following[lane] = expected + 1
     finally:
         await consumer.stop()
+        await admin.close()
     return following
+
+
+async def _read_on(consumer: AIOKafkaConsumer, admin: AIOKafkaAdminClient, offsets: dict[TopicPartition, int]) -> None:
+    """Read partitions that the topic has got meanwhile, too. What subscribes learns of them within minutes, and then
+    begins the others anew."""
+    name = f"table.{TOPIC}"
+    (found,) = await admin.describe_topics([name])
+    fresh = {TopicPartition(name, each["partition"]) for each in found["partitions"]} - offsets.keys()
+    if fresh:
+        offsets |= dict.fromkeys(fresh, 0)
+        consumer.assign(list(offsets))
+        for place, offset in offsets.items():
+            consumer.seek(place, offset)
 
 
 def _has(url: str, table: str, rows: int) -> bool:

@@ -139,7 +139,8 @@ def test_a_node_host_that_is_killed_at_any_step_leaves_what_an_undisturbed_one_d
         assert [row["n"] for row in found[""]["rows"]] == [1, 2, 3, 4, 5, 6]
         assert {point: left for point, left in found.items() if left != found[""]} == {}
         with store.read() as tx:
-            assert not tx.runs.unfinished()
+            # the webhook's own run may be cut short by the end of the service
+            assert {run.node for run in tx.runs.unfinished()} <= {"numbers"}
             ended = [run for updater in Catalogue(tx).updaters() for run in tx.runs.last(updater.update_hash)]
         died = [run for run in ended if run.status is not RunStatus.SUCCEEDED]
         assert len(died) == len(POINTS)

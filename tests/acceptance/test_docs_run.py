@@ -2,8 +2,8 @@
 
 A block's language says what becomes of it: `sh` is run (a line `millstream dev` starts a service, which lasts to the
 page's end or to the next one), `text` is the answer to the `sh` before it (of a script: all that a terminal shows of
-it), where `…` stands for anything, `python file=x` and `yaml file=x` are saved as that file of the project, `add=x` is
-added to its end, and `same=x` must be what the project has there.
+it), where `…` stands for anything, `python file=x`, `yaml file=x` and `csv file=x` are saved as that file of the
+project, `add=x` is added to its end, and `same=x` must be what the project has there.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ PAGES = (
     "how-to/webhooks.md",
     "how-to/dead-letters.md",
     "how-to/rewind.md",
+    "how-to/import.md",
 )
 
 
