@@ -23,7 +23,7 @@ OnLine = Callable[[str, str], None]  # the stream's name and the line's text, wi
 
 OUR_PACKAGES = frozenset({"streams", "nodes", "connectors", "millstream"})
 PROJECT_PACKAGE = "millstream_project"  # what relative imports are relative to
-_others: dict[Path, set[str]] = {}  # by project, the modules that are not its own: a thousand, looked at once
+_others: dict[Path, dict[str, types.ModuleType]] = {}  # by project, a thousand modules that are not its own
 _SITE_PACKAGES = f"{os.sep}site-packages{os.sep}"
 _INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
 
@@ -86,13 +86,15 @@ def fresh_modules(file: Path, project: Path, *, name: str = "__main__") -> Itera
 
 def forget_project_modules(project: Path) -> None:
     """What the project's own files defined; the next import reads them again."""
-    others = _others.setdefault(project, {"__main__"})
-    for name in sys.modules.keys() - others:
+    others = _others.setdefault(project, {})
+    for name, module in list(sys.modules.items()):
+        if name == "__main__" or others.get(name) is module:
+            continue
         package = name.partition(".")[0]
-        if package == PROJECT_PACKAGE or (package not in OUR_PACKAGES and _is_projects(sys.modules[name], project)):
+        if package == PROJECT_PACKAGE or (package not in OUR_PACKAGES and _is_projects(module, project)):
             del sys.modules[name]
         else:
-            others.add(name)
+            others[name] = module
 
 
 def _is_projects(module: types.ModuleType, project: Path) -> bool:

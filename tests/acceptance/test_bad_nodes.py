@@ -68,6 +68,17 @@ def failures(service: LiveService, node_id: str) -> list[str]:
     return [line for line in service.log().splitlines() if "run failed" in line and node_id in line]
 
 
+def send_six(service: LiveService, project: Path) -> None:
+    """All of them but the bad one arrive, in order."""
+    for n in range(6):
+        assert service.post("leads", {"n": n}).status_code == 200
+    rows = eventually(
+        "all but the bad one are there",
+        lambda: len(found := table_rows(project, "select n from bads order by _offset")) == 5 and found,
+    )
+    assert rows == [(0,), (1,), (2,), (4,), (5,)]
+
+
 @pytest.mark.parametrize("kind", NODES)
 @pytest.mark.parametrize("cause", ACTS)
 def test_a_record_that_ends_the_process_is_set_aside_and_the_rest_goes_on(
@@ -76,13 +87,7 @@ def test_a_record_that_ends_the_process_is_set_aside_and_the_rest_goes_on(
     node, node_id = NODES[kind]
     project = serve(tmp_path, node, ACTS[cause], time_s=2 if cause == "limits.time_s" else 60)
     with live(project) as service:
-        for n in range(6):
-            assert service.post("leads", {"n": n}).status_code == 200
-        rows = eventually(
-            "all but the bad one are there",
-            lambda: len(found := table_rows(project, "select n from bads order by _offset")) == 5 and found,
-        )
-        assert rows == [(0,), (1,), (2,), (4,), (5,)]
+        send_six(service, project)
         assert service.node(node_id)["dead_letters"] == 1
         assert any(cause in line for line in failures(service, node_id)), failures(service, node_id)
         assert table_rows(project, "select count(*) from goods") == [(6,)]
@@ -94,13 +99,7 @@ def test_an_awaited_call_that_never_ends_is_given_up_and_its_record_set_aside(tm
     waiting = AGENT.replace("import os,", "import asyncio, os,").replace("def bad", "async def bad")
     project = serve(tmp_path, waiting, "await asyncio.sleep(600)", time_s=1)
     with live(project) as service:
-        for n in range(6):
-            assert service.post("leads", {"n": n}).status_code == 200
-        rows = eventually(
-            "all but the bad one are there",
-            lambda: len(found := table_rows(project, "select n from bads order by _offset")) == 5 and found,
-        )
-        assert rows == [(0,), (1,), (2,), (4,), (5,)]
+        send_six(service, project)
         (letter,) = httpx.get(f"{service.url}/api/dead-letters").json()["dead_letters"]
         assert (letter["offset"], letter["error"]["type"]) == (3, "TimeoutError")
         assert "limits.time_s" in letter["error"]["message"]
