@@ -28,9 +28,10 @@ from nodes.data_node.statistics import Progress, UpdateStatistics, as_us, progre
 from nodes.data_node.table_progress import writers_of
 from nodes.data_node.workplace import Workplace
 from streams import crash_points
-from streams.checkpoint.checkpoint import Checkpoint, Committed, commit
+from streams.checkpoint.checkpoint import Checkpoint
 from streams.checkpoint.output import Outcome, Write
-from streams.errors import CommitUnknown, Fenced, MillstreamError, StoreUnavailable
+from streams.checkpoint.whole_commit import commit_whole
+from streams.errors import MillstreamError, StoreUnavailable
 from streams.model.position import Build, Owner
 from streams.model.run import Run, RunStatus
 from streams.model.table_version import TableOptions
@@ -232,33 +233,13 @@ class UpdaterRun:
             guard=guard if has_rows else None,
             settle=settle,
         )
-        self._commit(checkpoint, owner)
-        found = outcome[-1] if outcome else None
-        self.record = replace(ended, rows_out=found.rows, late=found.late) if found is not None else ended
-        ranges = found.ranges if found is not None else ()
+        _, stored = commit_whole(self._place.store, checkpoint, owner, ambient=self._place.ambient)
+        self.record = stored or ended
+        ranges = outcome[-1].ranges if outcome else ()
         inserted, moved = sum(each.inserted for each in ranges), sum(each.moved for each in ranges)
         if has_rows:
             self._journal.logger.info("written", rows=inserted, rewritten=moved, late=self.record.late)
         return Written(self.record, frame, inserted, moved, others)
-
-    def _commit(self, checkpoint: Checkpoint, owner: Owner) -> Committed | None:
-        """None: the outcome was unknown, and it had happened. Raises CommitUnknown where it had not, Fenced."""
-        try:
-            return commit(self._place.store, checkpoint, ambient=self._place.ambient)
-        except CommitUnknown:
-            now = self._claimed_again(owner)
-            if now is None:
-                raise Fenced(f"{owner.build} was taken over", hint="another process runs it now") from None
-            if now.checkpoint_number == owner.checkpoint_number:
-                raise
-            return None
-
-    def _claimed_again(self, owner: Owner) -> Owner | None:
-        """The build as it is once a COMMIT that may still be under way has ended: to claim it waits for that, and keeps
-        one that has not begun from happening. None: somebody else has claimed it."""
-        with self._place.store.write() as tx:
-            now = tx.agents.owner(owner.build)
-            return tx.agents.claim(owner.build) if now is not None and now.epoch == owner.epoch else None
 
     # The end
 

@@ -20,10 +20,11 @@ from pathlib import Path
 from streams import crash_points
 from streams.agents.feed import Feed, letter_batch
 from streams.ambient import Ambient
-from streams.checkpoint.checkpoint import Checkpoint, Committed, commit
+from streams.checkpoint.checkpoint import Checkpoint
 from streams.checkpoint.output import Effect, write_hidden
 from streams.checkpoint.tables import active_version, begin_version, ensure_table, merged_options
-from streams.errors import CommitUnknown, Fenced, StoreUnavailable, UsageError
+from streams.checkpoint.whole_commit import commit_whole
+from streams.errors import Fenced, StoreUnavailable, UsageError
 from streams.history.rebuild import Rebuild
 from streams.model.dead_letter import DeadLetter, DeadLetterState
 from streams.model.ledger import Cause
@@ -322,10 +323,8 @@ class ProgramRun:
             effects=tuple(effects),
             run=run,
         )
-        committed = self._committed(checkpoint, owner)
-        self._owner = replace(owner, checkpoint_number=owner.checkpoint_number + 1)
-        rows, late = (committed.outcome.rows, committed.outcome.late) if committed is not None else (0, 0)
-        self.record = replace(run, rows_out=run.rows_out + rows, late=run.late + late)
+        self._owner, stored = commit_whole(self.store, checkpoint, owner, ambient=self.ambient)
+        self.record = stored or run
         self.values.committed()
         for intake in self._intakes.values():
             intake.committed()
@@ -335,28 +334,12 @@ class ProgramRun:
         self._hand.clear()
         self._cause = Cause.CHECKPOINT
 
-    def _committed(self, checkpoint: Checkpoint, owner: Owner) -> Committed | None:
-        """Commit; where the outcome is unknown, look. None: it had happened.
-
-        Raises Fenced where somebody else has taken over, CommitUnknown where it did not happen.
-        """
-        try:
-            return commit(self.store, checkpoint, ambient=self.ambient)
-        except CommitUnknown:
-            with self.store.read() as tx:
-                now = tx.agents.owner(self.build)
-            if now is None or now.epoch != owner.epoch:
-                raise Fenced(f"{self.build} was taken over", hint="another worker runs it now") from None
-            if now.checkpoint_number == owner.checkpoint_number:
-                raise
-            return None
-
     def _pass_gap(self, move: Move) -> None:
         """Pass records that the log no longer holds, for good, also if the run fails. Raises Fenced, CommitUnknown."""
         owner = self._owner
         assert owner is not None
-        self._committed(gap_checkpoint(owner, self.record, self.spec, move), owner)
-        self._owner = replace(owner, checkpoint_number=owner.checkpoint_number + 1)
+        passing = gap_checkpoint(owner, self.record, self.spec, move)
+        self._owner, _ = commit_whole(self.store, passing, owner, ambient=self.ambient)
 
     # Inputs
 

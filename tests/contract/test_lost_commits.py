@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, cast
 
 import pytest
@@ -16,10 +16,13 @@ from streams.errors import CommitUnknown, StoreUnavailable
 from streams.history.rebuild import Rebuild
 from streams.history.rewind import Rewind
 from streams.history.verify import verify
+from streams.model.run import RunStatus
 from streams.store import Store
 from streams.testing.manual_ambient import ManualAmbient
+from streams.user.table import Table
 from tests.contract.engine import Engine, reader, sink
 from tests.contract.making import active, records_of, stored, write
+from tests.contract.programs import numbers, run_program, write_rows
 
 SPEC = reader("scores", "leads", "scores")
 
@@ -72,6 +75,30 @@ class _Watched:
         return getattr(self._inner, name)
 
 
+class LateStore:
+    """The first COMMIT that wrote to the ledger is on its way when the connection to it is lost. It arrives before the
+    next transaction that writes, which waits for its locks; who only reads does not see it yet."""
+
+    def __init__(self, inner: Store) -> None:
+        self._inner = inner
+        self._under_way = ExitStack()
+        self._is_lost = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    @contextmanager
+    def write(self) -> Iterator[Any]:
+        self._under_way.close()
+        with ExitStack() as stack:
+            watched = _Watched(stack.enter_context(self._inner.write()))
+            yield watched
+            if watched.checkpoint and not self._is_lost:
+                self._is_lost = True
+                self._under_way = stack.pop_all()
+                raise CommitUnknown("the connection was lost in COMMIT", hint="read back what is stored")
+
+
 def losing(store: Store, **how: Any) -> Any:
     return cast(Any, LosingStore(store, **how))
 
@@ -111,6 +138,42 @@ def test_a_write_by_hand_that_cannot_be_read_back_says_that_its_outcome_is_unkno
     commit_manually(store, [write("t", [{"v": 0}])], ambient=ambient)
     with pytest.raises(CommitUnknown):
         commit_manually(losing(store, happens=True, away=True), [write("t", [{"v": 1}])], ambient=ambient)
+
+
+def test_a_program_whose_commit_arrives_late_has_succeeded_and_counts_its_rows(
+    store: Store, ambient: ManualAmbient
+) -> None:
+    write_rows(store, ambient, "in", numbers(0, 3))
+
+    def copy() -> None:
+        out = Table("out", "w")
+        for record in Table("in").as_stream():
+            out.append({"n": record["n"]})
+
+    run = run_program(cast(Any, LateStore(store)), ambient, copy)
+    with store.read() as tx:
+        kept = tx.runs.get(run.run_id)
+    assert kept == run
+    assert (run.status, run.rows_in, run.rows_out) == (RunStatus.SUCCEEDED, 3, 3)
+    run_program(store, ambient, copy)
+    assert [record["n"] for record in records_of(stored(store, "out"))] == [0, 1, 2]
+    assert verify(store).faults == []
+
+
+def test_a_program_goes_on_after_a_checkpoint_whose_outcome_was_not_known(store: Store, ambient: ManualAmbient) -> None:
+    write_rows(store, ambient, "in", numbers(0, 4))
+
+    def copy() -> None:
+        out, stream = Table("out", "w"), Table("in").as_stream()
+        for record in stream:
+            out.append({"n": record["n"]})
+            if record["n"] % 2:
+                stream.checkpoint()
+
+    run = run_program(cast(Any, losing(store, happens=True)), ambient, copy)
+    assert (run.status, run.rows_in, run.rows_out) == (RunStatus.SUCCEEDED, 4, 4)
+    assert [record["n"] for record in records_of(stored(store, "out"))] == [0, 1, 2, 3]
+    assert verify(store).faults == []
 
 
 @pytest.mark.parametrize("happens", [True, False])
