@@ -12,8 +12,7 @@ activation are one final checkpoint.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,8 +20,7 @@ from streams import crash_points
 from streams.agents.feed import Feed, letter_batch
 from streams.ambient import Ambient
 from streams.checkpoint.checkpoint import Checkpoint
-from streams.checkpoint.output import Effect, write_hidden
-from streams.checkpoint.tables import active_version, begin_version, ensure_table, merged_options
+from streams.checkpoint.output import Effect
 from streams.checkpoint.whole_commit import commit_whole
 from streams.errors import Fenced, StoreUnavailable, UsageError
 from streams.history.rebuild import Rebuild
@@ -32,19 +30,17 @@ from streams.model.position import Build, Move, Owner, Position
 from streams.model.record import Kind, Partition
 from streams.model.run import Run, RunStatus
 from streams.model.source import OnGap
-from streams.model.table_version import SequencerKey, TableOptions, VersionInfo, VersionState
+from streams.model.table_version import VersionInfo, VersionState
 from streams.programs.gap import gap_checkpoint
 from streams.programs.hand import Hand
 from streams.programs.intake import Cut, Intake, Retried
 from streams.programs.ordered_feed import OrderedFeed
-from streams.programs.pending import Key, PendingTable
+from streams.programs.outputs import Outputs
 from streams.programs.place import Place
-from streams.programs.preview import as_if_committed
 from streams.programs.program_spec import ProgramSpec
 from streams.programs.run_budget import RunBudget, keep_budget, read_budget
 from streams.programs.spill import SpillFile
 from streams.programs.window import Pin, Window
-from streams.rows.schema import Schema
 from streams.store import Store, Transaction
 from streams.user.node_state import NodeState
 
@@ -105,11 +101,9 @@ class ProgramRun:
         self._budget = RunBudget()
         self._began_s = ambient.monotonic()
         self._replayed = replayed
-        self._place = Place(spec.name, checkpoint_number=0, at=self.record.started_at)
+        self._take_place(spec.name)
         self._intakes: dict[tuple[str, Kind], Intake] = {}
         self._ordered: dict[tuple[str, Kind], OrderedFeed] = {}
-        self._tables: dict[str, PendingTable] = {}
-        self._hidden: list[VersionInfo] = []
         self._first: Intake | None = None
         self._letters: list[DeadLetter] = []
         self._cause = Cause.CHECKPOINT
@@ -123,7 +117,7 @@ class ProgramRun:
         with self.store.write() as tx:
             self._own(tx)
             name = str(self.build) if self._replayed else f"{self.build}/{self.record.run_id}"
-            self._place = Place(name, checkpoint_number=self._number, at=self.record.started_at)
+            self._take_place(name)
             self._budget = read_budget(tx, self.build)
             self.window.fix(tx, self.store.log, [*self.spec.inputs, *((name, Kind.TABLE) for name in self.spec.writes)])
             if self.rebuild is not None:
@@ -140,6 +134,19 @@ class ProgramRun:
             crash_points.reach("start.claiming")
         self.values.load(self.store, self.build)
         crash_points.reach("start.claimed")
+
+    def _take_place(self, name: str) -> None:
+        """Stand at the build's next checkpoint, nothing written: ids of rows that no record gave follow from it."""
+        self._place = Place(name, checkpoint_number=self._number, at=self.record.started_at)
+        self._outputs = Outputs(
+            self.spec,
+            self.store,
+            self.ambient,
+            build=self.build,
+            place=self._place,
+            spill=self._spill,
+            rebuild=self.rebuild,
+        )
 
     def _own(self, tx: Transaction) -> None:
         if self.rebuild is not None:
@@ -159,7 +166,7 @@ class ProgramRun:
         self._need_running()
         if self._intakes or self._replayed:
             raise AssertionError("a run that a replay repeats cannot be claimed again")
-        self.build = Build(agent)
+        self.build = self._outputs.build = Build(agent)
         with self.store.write() as tx:
             tx.agents.make_build(self.build, live=True, writes=())
             self._owner = tx.agents.claim(self.build)
@@ -176,10 +183,7 @@ class ProgramRun:
         ended = self._ended(RunStatus.SUCCEEDED, None)
         budget = self._budget.after_success(ceiling=self.spec.records_max)
         taken = not self._intakes or any(intake.taken for intake in self._intakes.values())
-        effects = [effect for table in self._tables.values() for effect in table.final_effects()]
-        for table in self._tables.values():
-            if table.asked:
-                ensure_table(self.store, table.name, table.options, ambient=self.ambient)
+        effects = self._outputs.final_effects()
         if effects or self._has_changes():
             self._commit(effects, run=ended)
         else:
@@ -190,7 +194,7 @@ class ProgramRun:
             with self.store.write() as tx:
                 keep_budget(tx, self.build, budget)
         self._transition_to(ProgramState.FINISHED)
-        self._close()
+        self._outputs.close()
         return self.record
 
     def abandon(self, status: RunStatus, error: str | None) -> Run:
@@ -199,15 +203,9 @@ class ProgramRun:
         self.record = self._ended(status, error)
         with self.store.write() as tx:
             tx.runs.save(self.record)
-            self._drop_built(tx)
-        self._close()
+            self._outputs.drop_begun(tx)
+        self._outputs.close()
         return self.record
-
-    def _close(self) -> None:
-        """What the program still holds of the run is of no use."""
-        for table in self._tables.values():
-            table.close()
-        self._spill.clear()
 
     @property
     def hand(self) -> Hand:
@@ -262,18 +260,10 @@ class ProgramRun:
         Raises UsageError in a run that has begun a version.
         """
         self._need_running()
-        for table in self._tables.values():
-            if table.begun:
-                raise UsageError(
-                    f"checkpoint() in a run that has begun a version of table {table.name!r}",
-                    hint="a new version is activated when the run succeeds, as a whole; leave the checkpoint out",
-                )
-        effects = [effect for table in self._tables.values() for effect in table.effects()]
+        effects = self._outputs.effects()
         if effects or self._has_changes():
             self._commit(effects, run=self._counted())
-        for table in self._tables.values():
-            table.clear()
-        self._spill.clear()
+        self._outputs.clear()
 
     def rollback(self) -> None:
         """Back to the last checkpoint, with records, writes and state, for open iterators too."""
@@ -282,10 +272,7 @@ class ProgramRun:
             intake.rollback()
         for feed in self._ordered.values():
             feed.late = 0
-        for table in self._tables.values():
-            table.clear()
-        self._drop_hidden()
-        self._spill.clear()
+        self._outputs.roll_back()
         self.values.restore({})
         self._place.no_record(self._number, self.record.started_at)
         self._hand.clear()
@@ -330,7 +317,7 @@ class ProgramRun:
             intake.committed()
         for feed in self._ordered.values():
             feed.late = 0
-        self._hidden = []
+        self._outputs.committed()
         self._hand.clear()
         self._cause = Cause.CHECKPOINT
 
@@ -466,116 +453,13 @@ class ProgramRun:
 
     # Outputs
 
-    def output(self, name: str) -> PendingTable:
-        """What is pending for a table."""
+    @property
+    def outputs(self) -> Outputs:
+        """The tables that the run writes. Raises UsageError where it has ended."""
         self._need_running()
-        found = self._tables.get(name)
-        if found is None:
-            into = self._into(name)
-            with self.store.read() as tx:
-                table = tx.tables.table(name)
-                version = self._written_version(tx, name)
-            options = self.spec.options.get(name, TableOptions())
-            if table is not None:
-                options = merged_options(table, options)
-            found = self._tables[name] = PendingTable(
-                name,
-                schema=version.schema if version is not None else options.declared or Schema.empty(),
-                options=options,
-                place=self._place,
-                spill=self._spill,
-                hide=self._hide,
-                exists=lambda unique_on, keys: self._existing(name, unique_on, keys),
-                into=into,
-            )
-        return found
-
-    def _into(self, name: str) -> int | None:
-        """The version that takes a table's rows; None: the active one. Raises UsageError in a rebuild of others."""
-        return self.rebuild.version_of(name) if self.rebuild is not None else None
-
-    def _written_version(self, tx: Transaction, name: str) -> VersionInfo | None:
-        into = self._into(name)
-        return active_version(tx, name) if into is None else tx.tables.version(name, into)
-
-    def init(self, name: str, options: TableOptions) -> None:
-        """Set what the table shall be. Raises UsageError for another key than it has."""
-        pending = self.output(name)
-        with self.store.read() as tx:
-            table = tx.tables.table(name)
-        pending.set_options(merged_options(table, options) if table is not None else options)
-
-    def begin_table_version(self, name: str, *, schema: Schema | None = None) -> VersionInfo | None:
-        """Begin a version that is activated when the run succeeds; None where the table has no version yet."""
-        pending = self.output(name)
-        if self.rebuild is not None:
-            self.rebuild.refuse_version(name)
-        with self.store.read() as tx:
-            active = active_version(tx, name)
-        if active is None:
-            pending.begin(None, pending.options.declared or Schema.empty())
-            return None
-        table = ensure_table(self.store, name, pending.options, ambient=self.ambient)
-        version = begin_version(self.store, table, made_by=self.build.agent, ambient=self.ambient, schema=schema)
-        self._hidden.append(version)
-        pending.begin(version.version, version.schema)
-        return version
-
-    def _drop_hidden(self) -> None:
-        if self._hidden:
-            with self.store.write() as tx:
-                self._drop_built(tx)
-            self._hidden = []
-
-    def _drop_built(self, tx: Transaction) -> None:
-        """Drop what this run was building, as far as it is still being built: a commit whose outcome stayed unknown
-        may have activated it."""
-        for version in self._hidden:
-            now = tx.tables.version(version.table, version.version)
-            if now is not None and now.state is VersionState.BUILDING:
-                tx.tables.drop_data(version.table, version.version)
-
-    def _hide(self, effects: list[Effect], ends: Mapping[SequencerKey, int]) -> dict[SequencerKey, int]:
-        return write_hidden(self.store, effects, ends=ends, build=self.build, ambient=self.ambient)
-
-    def _existing(self, name: str, unique_on: tuple[str, ...], keys: Iterable[Key]) -> set[Key]:
-        with self.store.read() as tx:
-            version = self._written_version(tx, name)
-            if version is None:
-                return set()
-            columns = [version.schema.field(source) for source in unique_on]
-            if any(column is None for column in columns):
-                return set()
-            names = [column.name for column in columns if column is not None]
-            return tx.rows.existing(version, names, list(keys))
-
-    # Reading what is written
+        return self._outputs
 
     def version_meant(self, name: str) -> int | None:
         """The version that reads of a table show; None: the one that is active as they read."""
-        if self.rebuild is not None and name in self.rebuild.versions:
-            return self.rebuild.versions[name]
-        pending = self._tables.get(name)
-        if pending is not None and pending.version is not None:
-            return pending.version
-        if pending is not None and not pending.is_empty:
-            return None
-        return self.pin(name).version or None
-
-    @contextmanager
-    def view(self) -> Iterator[Transaction]:
-        """A transaction in which the store looks as if the run had committed what it has written so far.
-
-        It is rolled back at its end, so nobody else ever sees it. With nothing pending it is a plain snapshot.
-        """
-        self._need_running()
-        for table in self._tables.values():
-            if table.version is not None:
-                table.hide()
-        effects = [effect for table in self._tables.values() for effect in table.effects()]
-        if not effects:
-            with self.store.read() as tx:
-                yield tx
-            return
-        with as_if_committed(self.store, effects, build=self.build, ambient=self.ambient) as tx:
-            yield tx
+        is_pending, version = self._outputs.version_pending(name)
+        return version if is_pending else self.pin(name).version or None

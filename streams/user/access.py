@@ -56,7 +56,7 @@ class RunAccess:
         return nullcontext(self._run)
 
     def reading(self) -> AbstractContextManager[Transaction]:
-        return self._run.view()
+        return self._run.outputs.view()
 
     def streaming(self, what: str) -> ProgramRun:
         del what

@@ -221,7 +221,7 @@ class Table:
             declared=Schema.declared(declared) if declared else None,
         )
         with self._writing("init") as run:
-            run.init(self._name, options)
+            run.outputs.set_options(self._name, options)
 
     def append(self, records: Any) -> None:
         """Add rows: one mapping or model, an iterable of them, or a frame. Raises RowRejected at the row at fault."""
@@ -229,7 +229,7 @@ class Table:
             self._add(records)
             return
         with self._writing("append") as run:
-            pending = run.output(self._name)
+            pending = run.outputs.table(self._name)
             self._add = pending.append if self._access.is_lasting else None
             if isinstance(records, dict):
                 pending.append(records)
@@ -245,7 +245,7 @@ class Table:
         Raises AssertionError where the table has no unique key, RowRejected at the row at fault.
         """
         with self._writing("upsert") as run:
-            pending = run.output(self._name)
+            pending = run.outputs.table(self._name)
             if _is_frame(records):
                 pending.append_frame(records, upserting=True)
             else:
@@ -262,18 +262,18 @@ class Table:
     def replace(self, records: Any) -> None:
         """A new version that holds these rows and no others, active when the run succeeds."""
         with self._writing("replace") as run:
-            run.begin_table_version(self._name)
+            run.outputs.begin_version(self._name)
             Table.of(RunAccess(run), self._name).append(records)
 
     def reset(self) -> None:
         """Begin a new version, empty, active when the run succeeds. The old one is kept for its retention."""
         with self._writing("reset") as run:
-            run.begin_table_version(self._name)
+            run.outputs.begin_version(self._name)
 
     def create_new_version(self) -> TableVersion | None:
         """`reset`, and the version that was begun; None where the table has none yet and the first is being written."""
         with self._writing("create_new_version") as run:
-            version = run.begin_table_version(self._name)
+            version = run.outputs.begin_version(self._name)
         if version is None:
             return None
         with self._access.reading() as tx:
@@ -291,20 +291,20 @@ class Table:
                 )
             if old.state is VersionState.ACTIVE:
                 return
-            run.begin_table_version(self._name, schema=old.schema)
-            pending = run.output(self._name)
+            run.outputs.begin_version(self._name, schema=old.schema)
+            pending = run.outputs.table(self._name)
             for _, rows in stored_rows(tx, old):
                 pending.copy(rows)
 
     def truncate(self) -> None:
         """Take all rows away, those this run has pending included; what follows is added to the empty table."""
         with self._writing("truncate") as run:
-            run.output(self._name).truncate()
+            run.outputs.table(self._name).truncate()
 
     def flush(self) -> None:
         """Nothing is left to do for the run to read its own rows: every read shows what is pending."""
         with self._writing("flush") as run:
-            run.output(self._name)
+            run.outputs.table(self._name)
 
     def _writing(self, method: str) -> AbstractContextManager[ProgramRun]:
         if self._mode != "w":

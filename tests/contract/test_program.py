@@ -424,7 +424,7 @@ def test_what_a_killed_run_was_building_is_dropped_by_the_next(store: Store, amb
     write_rows(store, ambient, "out", numbers(0, 1))
     killed = ProgramRun(SPEC, store, ambient)
     killed.begin()
-    killed.begin_table_version("out")
+    killed.outputs.begin_version("out")
     run_program(store, ambient, lambda: None)
     with store.read() as tx:
         assert [v.state for v in tx.tables.versions("out")] == [VersionState.ACTIVE, VersionState.DROPPED]
@@ -738,7 +738,7 @@ def test_an_older_run_is_fenced_by_a_newer_one(store: Store, ambient: Ambient) -
     old.begin()
     stream = Stream.of(old, ("in", Kind.TABLE))
     for record in stream:
-        old.output("out").append(record)
+        old.outputs.table("out").append(record)
     run_program(store, ambient, copy)
     with pytest.raises(Fenced):
         old.finish()
