@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -146,3 +147,9 @@ def make_table(
 def version_info(table: str, number: int, schema: Schema) -> VersionInfo:
     """A version that is being built."""
     return VersionInfo(table, number, f"{table}__{number:05x}", schema, 1, VersionState.BUILDING, NOON, "test")
+
+
+@contextmanager
+def quietly(_doing: str, _total: int) -> Iterator[Callable[[int], None]]:
+    """The progress of a promotion that nobody watches."""
+    yield lambda _: None

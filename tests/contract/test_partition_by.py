@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 
 from millstream.data_node_removal import remove_table
+from millstream.promote.plan import make_plan
+from millstream.promote.promotion import promote
 from millstream.tables.table_files import write_file
 from nodes.data_node.workplace import Workplace, using_store
 from streams import crash_points
@@ -23,7 +25,9 @@ from streams.history.verify import verify
 from streams.model.table_version import TimePartitions
 from streams.store import Store
 from streams.testing.manual_ambient import ManualAmbient
+from streams.testing.memory_store import MemoryDatabase, MemoryStore
 from tests.contract.conftest import Opener
+from tests.contract.making import quietly
 from tests.data_nodes import Prices, by_asset, daily, prices, published
 from tests.imports import brought, parquet, run
 
@@ -149,6 +153,21 @@ def test_a_partitioned_table_is_exported_imported_and_deleted(
     assert remove_table(place.store, node.storage_hash) == 24
     run(node, year_of(2.0).iloc[:2])
     assert parts(node) in (["m202401"], [])
+    assert verify(place.store).ok
+
+
+def test_a_promoted_table_is_partitioned_as_it_was_meant_to_be(
+    place: Workplace, backend: str, parts: Callable[[Prices], list[str]]
+) -> None:
+    node, embedded = prices(cls=Monthly, node_metadata=published("prices")), MemoryStore(MemoryDatabase("embedded"))
+    with using_store(embedded, place.ambient):
+        run(node, year_of(0.0))
+    outcome = promote(make_plan(embedded, place.store, sinks={}, log="store", moves_log=True), progress=quietly)
+    assert (outcome.ok, outcome.views_behind) == (True, {})
+    assert len(parts(node)) == (12 if backend == "postgresql" else 0)
+    equal(node.get_df_between_dates(), year_of(0.0))
+    run(node, year_of(1.0).iloc[:5])
+    assert node.table_statistics.row_count == 24
     assert verify(place.store).ok
 
 

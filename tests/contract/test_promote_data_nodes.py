@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-
 from millstream.promote.plan import make_plan
 from millstream.promote.promotion import promote
 from nodes import APIDataNode
@@ -12,12 +9,8 @@ from nodes.data_node.workplace import using_store
 from streams.store import Store
 from streams.testing.manual_ambient import ManualAmbient
 from streams.testing.memory_store import MemoryDatabase, MemoryStore
+from tests.contract.making import quietly
 from tests.data_nodes import daily, giving, prices, published
-
-
-@contextmanager
-def quietly(_doing: str, _total: int) -> Iterator[Callable[[int], None]]:
-    yield lambda _: None
 
 
 def test_a_published_table_is_read_on_the_other_store(store: Store, ambient: ManualAmbient) -> None:
