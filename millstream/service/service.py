@@ -18,7 +18,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +43,7 @@ from nodes.python.program import GC_THRESHOLDS
 from streams.ambient import SystemAmbient
 from streams.checkpoint import tally
 from streams.checkpoint.tally import Tally
-from streams.errors import MillstreamError, StoreBroken, TransientError
+from streams.errors import MillstreamError, StoreBroken, StoreRefused, TransientError
 from streams.ownership.holder import Holder
 from streams.store import Store
 
@@ -149,18 +149,23 @@ class Millstream(Service):
         )
 
     async def on_start(self) -> None:
-        self._serve_webhooks()
+        self._serve_webhooks({})
 
     async def on_started(self) -> None:
-        self.add_future(self._open_topics())
+        self.add_future(self._begin())
         self.add_future(self._announce())
 
-    async def _open_topics(self) -> None:
-        """Make the topics of the graph; a log that is away is waited for."""
+    async def _begin(self) -> None:
+        """With the graph that the service was started for: what the store refuses of it ends the service."""
+        for refused in (await self._open_topics()).values():
+            raise refused
+
+    async def _open_topics(self) -> Mapping[str, StoreRefused]:
+        """Make the topics of the graph, and say which webhooks the store refuses; a log that is away is waited for."""
         self._topics_missing = "the topics are not open yet"
         while not self.should_stop:
             try:
-                await asyncio.to_thread(ensure_topics, self._store, self._graph)
+                refused = await asyncio.to_thread(ensure_topics, self._store, self._graph)
             except TransientError as error:
                 if self._topics_missing != error.message:
                     _logger.warning("waiting for the log", error=error.message, hint=error.hint)
@@ -168,7 +173,8 @@ class Millstream(Service):
                 await self.sleep(LOG_RETRY_S)
             else:
                 self._topics_missing = ""
-                return
+                return refused
+        return {}
 
     async def _announce(self) -> None:
         while self._missing():
@@ -199,15 +205,18 @@ class Millstream(Service):
         self.add_future(self._take_over(graph))
 
     async def _take_over(self, graph: Graph) -> None:
-        self.add_future(self._open_topics())
-        self._serve_webhooks()
         self._worker.use_graph(graph)
+        misplaced = await self._open_topics()
+        for refused in misplaced.values():
+            _logger.error("a webhook is not served", error=refused.message, hint=refused.hint)
+        self._serve_webhooks(misplaced)
 
-    def _serve_webhooks(self) -> None:
+    def _serve_webhooks(self, misplaced: Mapping[str, StoreRefused]) -> None:
+        """Those of the graph, but for `misplaced`, whose senders are to try again until the graph is mended."""
         secrets = EnvironmentSecrets(self._project.environment)
         opened, refused = open_webhooks(self._graph, reveal=lambda value: str(resolve_references(value, secrets.get)))
-        self._endpoint.unready = frozenset(refused)
-        self._endpoint.webhooks = opened
+        self._endpoint.unready = frozenset(refused) | misplaced.keys()
+        self._endpoint.webhooks = {name: each for name, each in opened.items() if name not in misplaced}
 
     def _broken(self, error: BaseException) -> None:
         """On any thread: the process must end, at once where durability is in doubt."""

@@ -42,30 +42,34 @@ def open_webhooks(graph: Graph, *, reveal: Callable[[str], str]) -> tuple[dict[s
     return opened, refused
 
 
-def ensure_topics(store: Store, graph: Graph) -> None:
+def ensure_topics(store: Store, graph: Graph) -> dict[str, StoreRefused]:
     """Make the topics of all webhooks, so that they can be read before the first record.
 
-    Raises StoreRefused where a webhook's table was filled from a topic of another name: what that one still holds would
-    never be read.
+    Returns, by name, those whose table was filled from a topic of another name: what that one still holds would never
+    be read. Their topics are not made.
     """
     webhooks = [(node, node.webhook) for node in graph.nodes if node.webhook is not None and not node.errors]
     with store.read() as tx:
-        for node, _ in webhooks:
-            _check_topic(tx, node)
+        before = {webhook.webhook: _other_topic(tx, node) for node, webhook in webhooks}
+    refused = {}
     for node, webhook in webhooks:
-        store.log.ensure_topic(node.inputs[0].dataset.name, partitions=webhook.partitions)
+        topic, other = node.inputs[0].dataset.name, before[webhook.webhook]
+        if other is None:
+            store.log.ensure_topic(topic, partitions=webhook.partitions)
+            continue
+        refused[webhook.webhook] = StoreRefused(
+            f"the topic of webhook `{node.inputs[0].name}` would be {topic!r}, and its table was filled from "
+            f"{other!r}: its name in graph.yml has changed, or `topic_prefix` in the log's URL",
+            hint="set it back, or give the renamed webhook an `id` of its own: it then begins anew",
+        )
+    return refused
 
 
-def _check_topic(tx: Transaction, node: Node) -> None:
-    topic = node.inputs[0].dataset.name
+def _other_topic(tx: Transaction, node: Node) -> str | None:
+    """The topic that fills the webhook's table, where that is another one than the graph says."""
     build = tx.agents.live_build(node.agent_name)
     read = {each.partition.topic for each in tx.agents.positions(build)} if build is not None else set()
-    if read and topic not in read:
-        raise StoreRefused(
-            f"the topic of webhook `{node.inputs[0].name}` would be {topic!r}, and its table was filled from "
-            f"{min(read)!r}: `topic_prefix` in the log's URL has changed",
-            hint="set it back; a project that has begun keeps its topics' names",
-        )
+    return min(read) if read and node.inputs[0].dataset.name not in read else None
 
 
 def _settings(entry: WebhookEntry) -> Mapping[str, object]:

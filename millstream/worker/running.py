@@ -91,7 +91,8 @@ def run_until_done(
         if node.errors and only:
             raise node.errors[0].as_error()
     _take(store, holder, [node for node in mine if not node.errors])
-    ensure_topics(store, graph)
+    for refused in ensure_topics(store, graph).values():
+        raise refused
     interrupted = threading.Event()
     broken: list[BaseException] = []
     worker = _worker(project, graph, store, ambient, holder, only=only, broken=broken, on_line=on_line)

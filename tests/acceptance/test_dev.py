@@ -207,6 +207,31 @@ def test_a_broken_graph_leaves_the_last_good_one_running(project: Path) -> None:
         assert wait_for_scores(project, 2) == [(1, 2), (2, 4)]
 
 
+def test_a_webhook_renamed_under_its_id_waits_for_its_name_and_the_service_lives(tmp_path: Path) -> None:
+    graph = """
+        title: Renamed
+        functions:
+          - webhook: leads
+            id: incoming
+            auth: none
+          - webhook: orders
+            auth: none
+    """
+    project = write_project(tmp_path / "renamed", graph)
+    with live(project) as service:
+        assert service.post("leads", {"n": 1}).status_code == 200
+        service.settled()
+        write_project(project, graph.replace("webhook: leads", "webhook: prospects"))
+        eventually("the new name waits", lambda: service.post("prospects", {"n": 2}).status_code == 503)
+        assert service.post("orders", {"n": 3}).status_code == 200
+        assert "its table was filled from 'leads'" in service.log()
+        write_project(project, graph)
+        eventually("the old name is back", lambda: service.post("leads", {"n": 4}).status_code == 200)
+        assert service.post("prospects", {"n": 5}).status_code == 404
+        service.settled()
+        assert table_rows(project, "select n from leads order by _offset") == [(1,), (4,)]
+
+
 def test_a_graph_that_is_no_yaml_ends_the_start_with_exit_code_2(project: Path) -> None:
     (project / "graph.yml").write_text("functions: [")
     done = run_command("dev", "--port", "0", "--json", project=project)
