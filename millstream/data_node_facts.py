@@ -50,7 +50,10 @@ def _begins(table: StoredTable, name: str) -> bool:
 def _unknown(what: str, name: str, found: set[str]) -> DataNodeUnknown:
     if found:
         return DataNodeUnknown(f"{name!r} could mean {', '.join(sorted(found))}", hint="give one of these")
-    hint = "`millstream data-node list` and `millstream data-node updates` show those there are"
+    hint = (
+        "`millstream data-node list` and `millstream data-node updates` show those there are; "
+        "what a node of graph.yml writes is said by `millstream nodes show ID`"
+    )
     return DataNodeUnknown(f"no DataNode {what} is called {name!r}", hint=hint)
 
 
