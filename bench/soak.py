@@ -125,7 +125,8 @@ def _properties(first: int, count: int) -> Chunk:
 
 
 def _pytest(*words: str) -> tuple[str, ...]:
-    return (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *words)
+    """What failed is what is kept of the output: not what the libraries logged on the way."""
+    return (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short", "--show-capture=no", *words)
 
 
 PARTS: Mapping[str, SoakPart] = {

@@ -209,8 +209,9 @@ class Chaos:
             self.replace(worker)
 
     def come_to_rest(self) -> None:
-        """Nobody may die any more."""
+        """Nobody may die any more, and what was killed last is back."""
         self.is_resting = True
+        self.cluster.wait_until_ready()
         for worker in self.dying:
             self.replace(worker)
 
@@ -374,12 +375,12 @@ async def _published(bootstrap: str, records: int, *, timeout_s: float) -> dict[
         max_partition_fetch_bytes=8 * 1024 * 1024,
     )
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    await admin.start()
-    await consumer.start()
     following: dict[int, int] = {}
     offsets: dict[TopicPartition, int] = {}
     deadline, quiet = time.monotonic() + timeout_s, 1
     try:
+        await admin.start()
+        await consumer.start()
         while time.monotonic() < deadline and (sum(following.values()) < records or quiet < QUIET_POLLS):
             if quiet:
                 await _read_on(consumer, admin, offsets)
