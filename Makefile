@@ -12,6 +12,8 @@ PY  := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 RUN_STAMP := $(VENV)/.installed-run
 DEV_STAMP := $(VENV)/.installed-dev
+# One more than there are processors: tests wait a third of their time, for servers and for what they have killed.
+TEST_PROCESSES = $(shell $(PY) -c 'import os; print((os.cpu_count() or 1) + 1)')
 LOCK := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
         --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" -c requirements/held.txt
 PEER_LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
@@ -31,8 +33,9 @@ run: $(RUN_STAMP) ## start the flights example and replay a year of real data th
 
 test: $(DEV_STAMP) ## run everything that CI runs
 	@$(PY) -m tests.prerequisites
-	@$(MAKE) --no-print-directory lint check-types check-imports check-run check-wheel
-	$(PY) -m pytest -n auto -ra --durations=10
+	@$(MAKE) --no-print-directory -j2 $(if $(filter output-sync,$(.FEATURES)),--output-sync) \
+	    lint check-types check-imports check-run check-wheel
+	$(PY) -m pytest -n $(TEST_PROCESSES) --dist worksteal -ra --durations=10
 
 test-fast: $(DEV_STAMP) ## run the tests of logic and of the embedded store
 	$(PY) -m pytest -n auto -q -m "not postgres" tests/unit tests/contract
@@ -94,8 +97,9 @@ $(RUN_STAMP): requirements/examples.txt pyproject.toml | $(PY)
 	@$(PIP) install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
+# What `run` needs is among it.
 $(DEV_STAMP): requirements/dev.txt pyproject.toml | $(PY)
 	@$(PIP) --version >/dev/null 2>&1 || $(PY) -m ensurepip
 	$(PIP) install --progress-bar on --require-hashes -r requirements/dev.txt
 	@$(PIP) install --quiet --no-deps --no-build-isolation -e .
-	@touch $@
+	@touch $(RUN_STAMP) $@
