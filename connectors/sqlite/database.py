@@ -18,10 +18,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import structlog
+
 from connectors.sqlite.errors import SqliteErrors
 from connectors.sqlite.file import Identity
 from connectors.sqlite.locks import LockFile, lock_file
-from streams.errors import CommitUnknown, StoreBroken, StoreRefused, StoreUnavailable, UsageError
+from streams.errors import CommitUnknown, MillstreamError, StoreBroken, StoreRefused, StoreUnavailable, UsageError
 
 LOCK_TIMEOUT_S = 30.0
 _CHECKPOINT_FRAMES = 4_000  # 16 MB of write-ahead log
@@ -32,6 +34,8 @@ _READERS_IDLE_MAX = 8
 _STATEMENTS_CACHED = 512
 
 Setup = Callable[[Any], None]
+
+_logger = structlog.get_logger(__name__)
 
 
 class Database:
@@ -48,6 +52,7 @@ class Database:
         self._identity: Identity | None = None
         self._readers: list[Any] = []
         self._watcher: Any = None
+        self._log_stays = False  # its pages could not be moved into the file: said once
         self._active = 0
         self._closed = False
         self._forked = False
@@ -144,15 +149,32 @@ class Database:
 
     def _checkpoint(self, connection: Any) -> None:
         """Move the log's pages into the file, if it has grown. The log's size alone does not say: it is written anew
-        from its beginning after a checkpoint."""
-        with self.errors():
-            _, frames, moved = connection.execute("PRAGMA wal_checkpoint(NOOP)").fetchone()
-            if frames - moved < _CHECKPOINT_FRAMES:
-                return
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-            if frames >= _RESTART_FRAMES:
-                connection.execute(f"PRAGMA busy_timeout = {_RESTART_WAIT_MS}")
+        from its beginning after a checkpoint.
+
+        What is in the log is durable, so a file that finds no room to grow is no failure of the transaction: the pages
+        stay in the log, and are moved after a later one. Raises StoreBroken alone.
+        """
+        try:
+            with self.errors():
+                self._move_pages(connection)
+            self._log_stays = False
+        except StoreBroken:
+            raise
+        except MillstreamError as error:
+            if not self._log_stays:
+                _logger.warning("the write-ahead log cannot be moved", path=str(self.path), error=error.message)
+            self._log_stays = True
+
+    def _move_pages(self, connection: Any) -> None:
+        _, frames, moved = connection.execute("PRAGMA wal_checkpoint(NOOP)").fetchone()
+        if frames - moved < _CHECKPOINT_FRAMES:
+            return
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        if frames >= _RESTART_FRAMES:
+            connection.execute(f"PRAGMA busy_timeout = {_RESTART_WAIT_MS}")
+            try:
                 connection.execute("PRAGMA wal_checkpoint(RESTART)")
+            finally:
                 connection.execute(f"PRAGMA busy_timeout = {round(LOCK_TIMEOUT_S * 1_000)}")
 
     @contextlib.contextmanager

@@ -17,6 +17,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
+from connectors.sqlite import database as database_module
 from connectors.sqlite.database import Database
 from connectors.sqlite.driver import sqlite_driver
 from connectors.sqlite.store import SqliteStore, open_store
@@ -207,16 +208,19 @@ def test_a_disk_that_fills_up_refuses_and_carries_on_when_there_is_room(small_di
 
 
 class FailingConnection:
-    """A connection whose COMMIT fails as the driver would have it."""
+    """A connection one of whose statements fails as the driver would have it: COMMIT, where no other is named."""
 
-    def __init__(self, connection: Any, error: Exception, *, ends_transaction: bool) -> None:
+    def __init__(
+        self, connection: Any, error: Exception, *, ends_transaction: bool = False, statement: str = "COMMIT"
+    ) -> None:
         self._connection, self._error, self._ends = connection, error, ends_transaction
+        self._statement = statement
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
 
     def execute(self, sql: str, *parameters: Any) -> Any:
-        if sql == "COMMIT":
+        if sql == self._statement:
             if self._ends:
                 self._connection.execute("ROLLBACK")
             raise self._error
@@ -247,6 +251,26 @@ def test_an_error_in_commit_says_what_is_true(
     store._database._writer = held
     with store.read() as tx:
         assert tx.meta.get("n") == "1"
+
+
+def test_what_is_committed_is_not_refused_because_the_file_finds_no_room_to_grow(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commit is durable in the write-ahead log, and a sender that is refused sends again."""
+    monkeypatch.setattr(database_module, "_CHECKPOINT_FRAMES", 0)
+    append(store, b"first")
+    database = store._log_database
+    held = database._writer
+    error = sqlite_driver().OperationalError("database or disk is full")
+    database._writer = FailingConnection(held, error, statement="PRAGMA wal_checkpoint(PASSIVE)")
+    with capture_logs() as logged:
+        append(store, b"second")
+        append(store, b"third")
+    assert [each["event"] for each in logged] == ["the write-ahead log cannot be moved"]
+    database._writer = held
+    append(store, b"fourth")
+    records = store.log.read(Partition("t", 0), 0, records_max=10).records
+    assert [record.value for record in records] == [b"first", b"second", b"third", b"fourth"]
 
 
 def test_a_failed_transaction_leaves_nothing(store: SqliteStore) -> None:
