@@ -202,7 +202,11 @@ class ProgramRun:
         self._transition_to(ProgramState.ABANDONED)
         self.record = self._ended(status, error)
         with self.store.write() as tx:
-            tx.runs.save(self.record)
+            held = tx.runs.get(self.record.run_id)
+            if held is not None and held.status is RunStatus.SUCCEEDED:  # its commit was thought lost
+                self.record = held
+            else:
+                tx.runs.save(self.record)
             self._outputs.drop_begun(tx)
         self._outputs.close()
         return self.record

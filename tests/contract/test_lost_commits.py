@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, cast
 
@@ -19,6 +19,7 @@ from streams.history.verify import verify
 from streams.model.run import RunStatus
 from streams.store import Store
 from streams.testing.manual_ambient import ManualAmbient
+from streams.user.connection import Connection
 from streams.user.table import Table
 from tests.contract.engine import Engine, reader, sink
 from tests.contract.making import active, records_of, stored, write
@@ -33,12 +34,14 @@ class _NotCommitted(Exception):
 
 class LosingStore:
     """Loses the outcome of commits that wrote to the ledger: the first `lost` of them, which happen or do not. Then
-    it is away if `away`."""
+    it is away for so many transactions: `away` for all, `asked_in_vain` for the next ones."""
 
-    def __init__(self, inner: Store, *, lost: int = 1, happens: bool, away: bool = False) -> None:
+    def __init__(
+        self, inner: Store, *, lost: int = 1, happens: bool, away: bool = False, asked_in_vain: int = 0
+    ) -> None:
         self._inner = inner
         self._happens = happens
-        self._away = away
+        self._away = float("inf") if away else asked_in_vain
         self.left = lost
 
     def __getattr__(self, name: str) -> Any:
@@ -47,6 +50,7 @@ class LosingStore:
     @contextmanager
     def write(self) -> Iterator[Any]:
         if self._away and not self.left:
+            self._away -= 1
             raise StoreUnavailable("the store is away")
         loses = False
         with suppress(_NotCommitted), self._inner.write() as tx:
@@ -174,6 +178,56 @@ def test_a_program_goes_on_after_a_checkpoint_whose_outcome_was_not_known(store:
     assert (run.status, run.rows_in, run.rows_out) == (RunStatus.SUCCEEDED, 4, 4)
     assert [record["n"] for record in records_of(stored(store, "out"))] == [0, 1, 2, 3]
     assert verify(store).faults == []
+
+
+class BusyStore(LosingStore):
+    """When it has lost a commit, `meanwhile` happens before its writer can ask what became of it."""
+
+    def __init__(self, inner: Store, *, meanwhile: Callable[[], None], happens: bool) -> None:
+        super().__init__(inner, happens=happens)
+        self._meanwhile = meanwhile
+
+    @contextmanager
+    def write(self) -> Iterator[Any]:
+        try:
+            with super().write() as tx:
+                yield tx
+        except CommitUnknown:
+            self._meanwhile()
+            raise
+
+
+@pytest.mark.parametrize("happens", [True, False])
+def test_a_write_whose_commit_was_lost_is_there_once_though_another_of_its_name_came_between(
+    store: Store, ambient: ManualAmbient, happens: bool
+) -> None:
+    def meanwhile() -> None:
+        Connection(store, ambient).table("out").append({"n": 100})
+
+    Connection(store, ambient).table("out").append({"n": 0})
+    busy = cast(Any, BusyStore(store, meanwhile=meanwhile, happens=happens))
+    Connection(busy, ambient).table("out").append({"n": 1})
+    assert {record["n"] for record in records_of(stored(store, "out"))} == {0, 1, 100}
+    assert len(stored(store, "out").offsets) == 3
+    assert verify(store).faults == []
+
+
+def test_a_program_that_cannot_ask_what_became_of_its_commit_is_not_called_failed(
+    store: Store, ambient: ManualAmbient
+) -> None:
+    write_rows(store, ambient, "in", numbers(0, 3))
+    away = LosingStore(store, happens=True, asked_in_vain=1)
+
+    def copy() -> None:
+        out = Table("out", "w")
+        for record in Table("in").as_stream():
+            out.append({"n": record["n"]})
+
+    with pytest.raises(CommitUnknown):
+        run_program(cast(Any, away), ambient, copy)
+    with store.read() as tx:
+        (run,) = tx.runs.last("node", limit=5)
+    assert (run.status, run.rows_in, run.rows_out) == (RunStatus.SUCCEEDED, 3, 3)
 
 
 @pytest.mark.parametrize("happens", [True, False])
