@@ -291,7 +291,9 @@ class Rewind:
         """Take over what the live build made of the records below the boundaries, one stretch of the ledger a
         checkpoint."""
         with self._store.read() as tx:
-            entries = [e for e in tx.ledger.entries(rebuild.live) if _below(e, boundaries)]
+            letters = tx.dead_letters.all(agent=rebuild.live.agent)
+            retried = {each.letter_id for each in letters if each.offset < boundaries.get(each.partition, 0)}
+            entries = [e for e in tx.ledger.entries(rebuild.live) if _below(e, boundaries) or e.dead_letter in retried]
         for entry in entries:
             for written in entry.outputs:
                 if written.version != active.version:
@@ -427,6 +429,7 @@ def _nowhere(partition: Partition) -> Position:
 
 
 def _below(entry: LedgerEntry, boundaries: Mapping[Partition, int]) -> bool:
+    """Whether it consumed what lies below them, and nothing else."""
     return bool(entry.inputs) and all(
         consumed.next_offset <= boundaries.get(consumed.partition, 0) for consumed in entry.inputs
     )

@@ -15,6 +15,7 @@ from streams.history.rebuild import Rebuild
 from streams.history.rename import check_new_writer, rename
 from streams.history.rewind import Rewind, Rewound, RewoundTable
 from streams.history.verify import verify
+from streams.model.dead_letter import DeadLetterState
 from streams.model.record import Kind, Partition, Record
 from streams.model.table_version import VersionState
 from streams.store import Store
@@ -86,6 +87,22 @@ def test_rewinding_to_a_place_copies_what_lies_below_with_its_dead_letters(engin
     ]
     with engine.store.read() as tx:
         assert [letter.offset for letter in tx.dead_letters.all() if letter.build.number == 2] == [5]
+    assert verify(engine.store, deep=True).faults == []
+
+
+@pytest.mark.parametrize("to", [3, 25])
+def test_rewinding_to_a_place_keeps_the_rows_of_a_dead_letter_that_was_retried(engine: Engine, to: int) -> None:
+    with engine.store.write() as tx:
+        (letter,) = tx.dead_letters.all()
+        tx.dead_letters.settle(letter.letter_id, old=DeadLetterState.OPEN, new=DeadLetterState.RETRYING)
+    engine.consume(SPEC, new)
+    rewind(engine, to=to)
+    assert sorted((row["n"], row["by"]) for row in engine.rows("scores")) == [
+        (n, "old" if n < 20 and n != 5 and to == 25 else "new") for n in range(40)
+    ]
+    with engine.store.read() as tx:
+        mine = [letter.state for letter in tx.dead_letters.all() if letter.build.number == 2]
+    assert mine == ([DeadLetterState.RETRIED] if to == 25 else [])
     assert verify(engine.store, deep=True).faults == []
 
 
