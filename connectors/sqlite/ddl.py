@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from decimal import Decimal
 
 from connectors.sql.session import Session
-from connectors.sqlite.storage import columns_of, quoted, shown_columns_of, sql_name_of, stored_converter
+from connectors.sqlite.storage import (
+    columns_of,
+    encode_value,
+    quoted,
+    shown_columns_of,
+    sql_name_of,
+    stored_converter,
+)
 from streams.errors import UsageError
 from streams.model.table_version import VersionInfo
 from streams.rows.schema import Schema, Type
+from streams.rows.values import plain_key
 
 OFFSET_BITS = 48
 OFFSET_MASK = (1 << OFFSET_BITS) - 1
@@ -40,19 +49,21 @@ class SqliteVersionDDL:
         for name in new.schema.names:
             if name not in held:
                 _run(session, f"ALTER TABLE {table} ADD COLUMN {quoted(name)} ANY")
-        self._convert(session, table, old.schema, new.schema)
+        self._convert(
+            session, table, old.schema, new.schema, keys={sql_name_of(new.schema, name) for name in unique_on}
+        )
         self._make_unique(session, new, unique_on)
 
-    def _convert(self, session: Session, table: str, old: Schema, new: Schema) -> None:
+    def _convert(self, session: Session, table: str, old: Schema, new: Schema, keys: Collection[str]) -> None:
         types = {field.name: field.type for field in old.fields}
-        changed: list[tuple[str, Type, Type]] = []
+        changed: list[str] = []
         for field in new.fields:
             held = types.get(field.name)
             if held is not None and field.type is not None and field.type is not held:
-                changed.append((field.name, held, field.type))
+                function, name = "_ms_convert_key" if field.name in keys else "_ms_convert", quoted(field.name)
+                changed.append(f"{name} = {function}('{held.value}', '{field.type.value}', {name})")
         if changed:
-            sets = ", ".join(f"{quoted(n)} = _ms_convert('{a.value}', '{b.value}', {quoted(n)})" for n, a, b in changed)
-            _run(session, f"UPDATE {table} SET {sets}")
+            _run(session, f"UPDATE {table} SET {', '.join(changed)}")
 
     def index(self, session: Session, version: VersionInfo, column: str) -> None:
         name = quoted(f"{version.sql_name}__time")
@@ -90,6 +101,14 @@ class SqliteVersionDDL:
 def convert_stored(held: str, wanted: str, value: object) -> object:
     """The SQL function `_ms_convert`."""
     return stored_converter(Type(held), Type(wanted))(value)
+
+
+def convert_stored_key(held: str, wanted: str, value: object) -> object:
+    """The SQL function `_ms_convert_key`: equal keys have equal texts."""
+    found = convert_stored(held, wanted, value)
+    if Type(wanted) is Type.DECIMAL and isinstance(found, str):
+        return encode_value(Type.DECIMAL, plain_key(Decimal(found)))
+    return found
 
 
 def _run(session: Session, sql: str) -> None:

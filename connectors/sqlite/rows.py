@@ -28,6 +28,7 @@ from streams.model.selection import Selected, Selection
 from streams.model.table_version import StoredRows, VersionInfo
 from streams.rows.schema import OVERFLOW_COLUMN, Schema, Type
 from streams.rows.turned_rows import TurnedRows
+from streams.rows.values import plain_key
 from streams.store import UpsertCounts
 
 _ROW_BYTES = 70  # `_row`, `_at`, `record_id` and the record's own header
@@ -148,7 +149,9 @@ class SqliteRows:
         found: dict[tuple[object, ...], object] = {}
         with self._session.errors():
             for key in keys:
-                stored = tuple(encode_value(types[name], value) for name, value in zip(names, key, strict=True))
+                stored = tuple(
+                    encode_value(types[name], plain_key(value)) for name, value in zip(names, key, strict=True)
+                )
                 self._cursor.execute(query, stored)
                 row = self._cursor.fetchone()
                 if row is not None:

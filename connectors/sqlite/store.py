@@ -15,7 +15,7 @@ from connectors.sql.session import Session, Statements
 from connectors.sql.transaction import SqlTransaction
 from connectors.sqlite.commits import SqliteCommits
 from connectors.sqlite.database import Database
-from connectors.sqlite.ddl import SqliteVersionDDL, convert_stored
+from connectors.sqlite.ddl import SqliteVersionDDL, convert_stored, convert_stored_key
 from connectors.sqlite.driver import share_driver, sqlite_driver
 from connectors.sqlite.file import LOG_ID, STORE_ID
 from connectors.sqlite.log import SqliteLog
@@ -148,3 +148,4 @@ def _add_functions(connection: Any, conflicts: Conflicts) -> None:
     connection.create_function("_ms_stood", 0, conflicts)
     connection.create_collation(DECIMAL_ORDER, compare_decimals)
     connection.create_function("_ms_convert", 3, convert_stored, deterministic=True)
+    connection.create_function("_ms_convert_key", 3, convert_stored_key, deterministic=True)

@@ -15,7 +15,6 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from decimal import Decimal
 from itertools import groupby
 from typing import Protocol
 
@@ -39,7 +38,7 @@ from streams.model.table_version import (
 from streams.rows.schema import Schema, Type
 from streams.rows.turned_rows import column as column_values
 from streams.rows.upsert import Upserts, merge_overflow
-from streams.rows.values import key_form
+from streams.rows.values import key_form, plain_key
 from streams.store import Store, Transaction
 
 HIDDEN_STALE_MAX = 20  # as often as a checkpoint begins again
@@ -518,11 +517,7 @@ def _with_plain_keys(
     decimals = {place for place in places if version.schema.fields[place].type is Type.DECIMAL}
     if not decimals:
         return rows
-    return [tuple(_plain(value) if place in decimals else value for place, value in enumerate(row)) for row in rows]
-
-
-def _plain(value: object) -> object:
-    return Decimal(f"{key_form(value):f}") if isinstance(value, Decimal) and value.is_finite() else value
+    return [tuple(plain_key(value) if place in decimals else value for place, value in enumerate(row)) for row in rows]
 
 
 def _check(tx: Transaction, plan: OutputPlan, locked: Sequence[Sequencer]) -> None:

@@ -100,6 +100,11 @@ def key_form(value: object) -> object:
     return value.normalize(_WIDE) if isinstance(value, Decimal) else value
 
 
+def plain_key(value: object) -> object:
+    """A canonical value in the one form that its Decimals have as keys, for a store that compares their text."""
+    return Decimal(f"{key_form(value):f}") if isinstance(value, Decimal) and value.is_finite() else value
+
+
 def as_utc(value: datetime) -> datetime:
     """The same instant in UTC; a naive datetime is taken as UTC."""
     if type(value) is datetime and value.tzinfo is UTC:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any, cast
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from streams import crash_points
 from streams.checkpoint import tally
 from streams.checkpoint.checkpoint import Checkpoint, commit
+from streams.checkpoint.manual_write import commit_manually
 from streams.checkpoint.output import Activation, Effect, Stale, Truncation, apply_effects, partition_of, prepare
 from streams.checkpoint.tables import begin_version, ensure_table, widen_for
 from streams.checkpoint.tally import Tally
@@ -512,6 +514,20 @@ def test_an_input_that_grows_gives_an_appended_table_more_partitions(store: Stor
     agent.land(write("out", [{"v": 0}]))
     agent.land(write("out", [{"v": 3}], partition=3))
     assert [len(stored(store, "out", partition=index).values) for index in range(4)] == [1, 0, 0, 1]
+
+
+@pytest.mark.parametrize("again", [1, 1.0, Decimal("1.00")])
+def test_equal_keys_stay_one_when_their_column_widens(store: Store, ambient: ManualAmbient, again: object) -> None:
+    for number, key in enumerate([1.0, 2.5, 2**60 + 1, again]):
+        commit_manually(store, [write("t", [{"k": key, "n": number}], unique_on=("k",))], ambient=ambient)
+    assert {record["k"]: record["n"] for record in records_of(stored(store, "t"))} == {
+        Decimal(1): 3,
+        Decimal("2.5"): 1,
+        Decimal(2**60 + 1): 2,
+    }
+    assert len(stored(store, "t").offsets) == 3
+    with store.read() as tx:
+        assert tx.rows.existing(active(store, "t"), ["k"], [(Decimal("2.50"),), (Decimal(7),)]) == {(Decimal("2.5"),)}
 
 
 def test_a_table_keeps_its_key(store: Store, ambient: ManualAmbient) -> None:
