@@ -12,9 +12,10 @@ from typing import Any
 from streams.agents.feed import Batch, Feed
 from streams.errors import UsageError
 from streams.model.position import Build, Position
-from streams.model.record import Kind, Partition
-from streams.model.table_version import StoredRows
-from streams.store import Store
+from streams.model.record import Kind
+from streams.model.table_version import StoredRows, VersionInfo
+from streams.rows.schema import Field, Type
+from streams.store import Store, Transaction
 from streams.user.state_codec import decode, encode
 
 PAST_ALL_OFFSETS = 2**62
@@ -91,20 +92,17 @@ class OrderedFeed(Feed):
         held = OrderCursor.of(position)
         with self._store.read() as tx:
             self._check_table(tx, position)
-            version = tx.tables.version(position.partition.topic, position.version)
-            column = version.schema.field(self._order_by) if version is not None else None
-            if version is None or column is None:
-                raise self._no_such_field(position.partition)
+            version, field = self._field(tx, position)
             rows = tx.rows.read_ordered(
                 version,
                 position.partition.index,
-                order_by=column.name,
+                order_by=field.name,
                 after=held.value if held is not None else None,
                 after_offset=held.offset if held is not None else -1,
                 below=end,
                 rows_max=records_max,
             )
-            place = version.schema.fields.index(column)
+            place = version.schema.fields.index(field)
         batch = OrderedBatch(position, position, rows=rows, place=place, seen=end)
         done = len(rows.offsets) < records_max
         last = batch.cursor(len(batch) - 1) if len(batch) else held
@@ -115,11 +113,23 @@ class OrderedFeed(Feed):
         )
         return replace(batch, after=after)
 
-    def _no_such_field(self, partition: Partition) -> UsageError:
-        return UsageError(
-            f"table {partition.topic!r} has no field {self._order_by!r} to order by",
-            hint=f"`millstream tables schema {partition.topic}` lists its fields",
-        )
+    def _field(self, tx: Transaction, position: Position) -> tuple[VersionInfo, Field]:
+        """Raises UsageError where there is none of that name, or its values have no order."""
+        table = position.partition.topic
+        version = tx.tables.version(table, position.version)
+        field = version.schema.field(self._order_by) if version is not None else None
+        if version is None or field is None:
+            raise UsageError(
+                f"table {table!r} has no field {self._order_by!r} to order by",
+                hint=f"`millstream tables schema {table}` lists its fields",
+            )
+        if field.type in {Type.JSON, Type.ARRAY}:
+            raise UsageError(
+                f"field {self._order_by!r} of table {table!r} holds values of several types, or lists and objects: "
+                "they have no order",
+                hint="write values of one type, or read the table in the order of writing: as_stream()",
+            )
+        return version, field
 
     def _count_late(self, position: Position, end: int) -> Position:
         """Count what was written since the cursor was last here and lies below it."""
@@ -135,8 +145,7 @@ class OrderedFeed(Feed):
 
     def _written(self, position: Position, first: int, end: int) -> StoredRows:
         with self._store.read() as tx:
-            version = tx.tables.version(position.partition.topic, position.version)
-            assert version is not None
+            version, _ = self._field(tx, position)
             return tx.rows.read(version, position.partition.index, first_offset=first, below=end, rows_max=READ_ROWS)
 
 

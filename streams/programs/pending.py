@@ -119,10 +119,11 @@ class PendingTable:
         self._emptied = True
 
     def begin(self, version: int | None, schema: Schema) -> None:
-        """Everything from here on goes into this version; None: into the table's first, which does not exist yet."""
+        """Everything from here on goes into this version; None: into the table's first, which does not exist yet, so
+        that there is no older one for what was written before."""
         self._close()
-        if not self.begun:
-            self._before, self._effects = self._effects, []
+        if not self.begun and version is not None:
+            self._before = self._effects
         self._effects, self._keys = [], set()
         self.begun, self.version, self._schema, self._emptied = True, version, schema, True
         self._ends = {}

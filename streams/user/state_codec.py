@@ -1,9 +1,11 @@
-"""Values of a node's state as JSON bytes: what JSON cannot say is a tagged object, and reads back equal."""
+"""Values of a node's state as JSON bytes: what JSON cannot say is a tagged object, and reads back equal. A tuple reads
+back as a list."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -18,14 +20,19 @@ _TAG = "$ms"
 def encode(value: object) -> bytes:
     """JSON bytes. Raises UsageError for what cannot be kept, naming the type."""
     try:
-        return orjson.dumps(
-            value, default=_tagged, option=orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
-        )
+        out = _dumped(value)
+        # orjson writes an infinity and NaN as null, and a dict may have the tag for a key: look closer only then
+        return _dumped(_escaped(value)) if b"null" in out or _TAG.encode() in out else out
     except orjson.JSONEncodeError as exc:
         raise UsageError(
             f"a state's value cannot be kept: {exc}",
-            hint="give text, numbers, booleans, None, datetimes, dates, Decimals, bytes, sets, lists and dicts",
+            hint="give text, numbers, booleans, None, datetimes, dates, times, Decimals, bytes, sets, lists and dicts",
         ) from exc
+
+
+def _dumped(value: object) -> bytes:
+    options = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
+    return orjson.dumps(value, default=_tagged, option=options)
 
 
 def decode(data: bytes) -> Any:
@@ -34,12 +41,26 @@ def decode(data: bytes) -> Any:
     return _plain(value) if _TAG.encode() in data else value
 
 
+def _escaped(value: object) -> object:
+    """The same without what orjson would write as something else."""
+    if type(value) is float and not math.isfinite(value):
+        return {_TAG: "float", "v": str(value)}
+    if isinstance(value, (list, tuple)):
+        return [_escaped(each) for each in value]
+    if isinstance(value, dict):
+        held = {key: _escaped(each) for key, each in value.items()}
+        return {_TAG: "dict", "v": held} if _TAG in held else held
+    return value
+
+
 def _tagged(value: object) -> object:
     if isinstance(value, datetime):
         zone = getattr(value.tzinfo, "key", None)
         return {_TAG: "datetime", "v": value.isoformat(), **({"zone": zone} if zone is not None else {})}
     if isinstance(value, date):
         return {_TAG: "date", "v": value.isoformat()}
+    if isinstance(value, time):
+        return {_TAG: "time", "v": value.isoformat()}
     if isinstance(value, timedelta):
         return {_TAG: "timedelta", "v": [value.days, value.seconds, value.microseconds]}
     if isinstance(value, Decimal):
@@ -47,16 +68,16 @@ def _tagged(value: object) -> object:
     if isinstance(value, bytes):
         return {_TAG: "bytes", "v": value.hex()}
     if isinstance(value, set | frozenset):
-        return {_TAG: "set", "v": sorted(value, key=repr)}
+        return {_TAG: "set", "v": _escaped(sorted(value, key=repr))}
     if isinstance(value, int):
         return int(value)
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, Mapping):
-        return dict(value)
+        return _escaped(dict(value))
     item = getattr(value, "item", None)  # numpy's scalars
     if callable(item):
-        return item()
+        return _escaped(item())
     raise TypeError(f"{type(value).__name__} is no JSON value")
 
 
@@ -74,6 +95,9 @@ def _datetime(data: dict[str, Any]) -> datetime:
 _READERS: dict[str, Callable[[dict[str, Any]], object]] = {
     "datetime": _datetime,
     "date": lambda data: date.fromisoformat(data["v"]),
+    "time": lambda data: time.fromisoformat(data["v"]),
+    "float": lambda data: float(data["v"]),
+    "dict": lambda data: {key: _plain(each) for key, each in data["v"].items()},
     "timedelta": lambda data: timedelta(*data["v"]),
     "decimal": lambda data: Decimal(data["v"]),
     "bytes": lambda data: bytes.fromhex(data["v"]),

@@ -467,6 +467,19 @@ def test_an_old_version_can_be_made_active_again_as_a_new_one(store: Store, ambi
     assert (active.version, active.record_count, active.is_active) == (3, 2, True)
 
 
+def test_replace_holds_its_rows_and_no_others_also_in_the_run_that_makes_the_table(
+    store: Store, ambient: Ambient
+) -> None:
+    def program() -> None:
+        out = Table("out", "w")
+        out.append({"n": 1})
+        out.replace([{"n": 2}])
+
+    for _ in range(2):
+        run_program(store, ambient, program)
+        assert column(rows_of(store, ambient)) == [2]
+
+
 def test_truncate_takes_away_what_stands_and_what_is_pending(store: Store, ambient: Ambient) -> None:
     def empty_then_one() -> None:
         out = Table("out", "w")
@@ -669,6 +682,32 @@ def test_order_by_counts_what_comes_too_late_and_goes_on(store: Store, ambient: 
     run = run_program(store, ambient, read)
     assert run_program(store, ambient, read).late == 0
     assert (seen, run.late) == ([5, 7, 7, 8], 1)
+
+
+def test_infinities_have_their_place_in_an_order(store: Store, ambient: Ambient) -> None:
+    seen: list[float] = []
+
+    def read() -> None:
+        seen.extend(r["v"] for r in Table("in").as_stream(order_by="v"))
+
+    write_rows(store, ambient, "in", [{"v": 2.5}, {"v": -float("inf")}, {"v": 1.5}, {"v": float("inf")}])
+    for _ in range(5):
+        run_program(store, ambient, read, cut_at(1))
+    write_rows(store, ambient, "in", [{"v": 3.5}])
+    run = run_program(store, ambient, read)
+    assert (seen, run.late) == ([-float("inf"), 1.5, 2.5, float("inf")], 1)
+
+
+@pytest.mark.parametrize(("first", "then"), [(1, "x"), ("b", 5), (1.5, True)])
+def test_values_of_several_types_have_no_order(store: Store, ambient: Ambient, first: object, then: object) -> None:
+    def read() -> None:
+        list(Table("in").as_stream(order_by="v"))
+
+    write_rows(store, ambient, "in", [{"v": first}])
+    run_program(store, ambient, read)
+    write_rows(store, ambient, "in", [{"v": then}])
+    with pytest.raises(UsageError, match="values of several types"):
+        run_program(store, ambient, read)
 
 
 def test_one_node_cannot_read_one_table_in_two_orders(store: Store, ambient: Ambient) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -28,6 +28,11 @@ VALUES: list[Any] = [
     Decimal("1.10"),
     b"\x00\xff",
     {1, 2},
+    time(23, 59, 59, 999999),
+    float("inf"),
+    [-float("inf"), None, {"a": float("inf")}],
+    {float("inf"), 1.0},
+    {"$ms": "datetime", "v": {"$ms": date(2024, 5, 1)}},
     {"nested": {"at": datetime(2024, 5, 1, tzinfo=UTC)}},
 ]
 
@@ -35,6 +40,11 @@ VALUES: list[Any] = [
 @pytest.mark.parametrize("value", VALUES, ids=repr)
 def test_a_value_of_the_state_reads_back_equal(value: Any) -> None:
     assert decode(encode(value)) == value
+
+
+def test_nan_stays_nan() -> None:
+    (back,) = decode(encode([float("nan")]))
+    assert back != back  # noqa: PLR0124
 
 
 def test_a_datetime_keeps_its_zone_and_instant_also_in_the_repeated_hour() -> None:
