@@ -7,7 +7,7 @@ lies in a range that was given out, given out once. `deep` reads the source topi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -117,6 +117,7 @@ class _Audit:
         self.found = Verification()
         self._given: dict[tuple[str, int, int], list[tuple[int, int]]] = {}
         self._balance: dict[tuple[str, int, int], int] = {}
+        self._ends_of: dict[tuple[str, int], Mapping[int, int]] = {}
 
     def build(self, build: Build, *, live: bool) -> None:
         total = BuildTotal(build, live)
@@ -151,6 +152,8 @@ class _Audit:
             total.inputs[partition] = known
         elif entry.cause not in BREAKS and consumed.version == known.version:
             self._chain(total.build, known, consumed)
+        elif entry.cause not in BREAKS and partition.kind is Kind.TABLE:
+            self._left(total.build, known)
         known.next_offset = consumed.next_offset
         known.version = consumed.version
         known.records_in += consumed.records
@@ -169,6 +172,23 @@ class _Audit:
             self._fault(build, known.partition, known.next_offset, f"{missing} offsets were passed over")
         elif missing < 0:
             self._fault(build, known.partition, consumed.first_offset, f"{-missing} offsets were consumed twice")
+
+    def _left(self, build: Build, known: InputTotal) -> None:
+        """A version is read to its end before the next one is; what is dropped can no longer say where that was."""
+        end = self._ends(known.partition.topic, known.version).get(known.partition.index)
+        if end is not None and known.next_offset < end:
+            problem = f"{end - known.next_offset} offsets of version {known.version} were passed over"
+            self._fault(build, known.partition, known.next_offset, problem)
+
+    def _ends(self, table: str, number: int) -> Mapping[int, int]:
+        """The end of each partition of a version that is kept."""
+        key = (table, number)
+        if key not in self._ends_of:
+            version = self._tx.tables.version(table, number)
+            is_kept = version is not None and version.state is not VersionState.DROPPED
+            kept = self._tx.tables.sequencers(table, number) if is_kept else ()
+            self._ends_of[key] = {each.key.partition: each.end_offset for each in kept}
+        return self._ends_of[key]
 
     def _written(self, total: BuildTotal, written: OutputRange) -> None:
         key = (written.table, written.version, written.partition)

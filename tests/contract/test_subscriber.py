@@ -15,7 +15,7 @@ from streams.checkpoint.output import Activation
 from streams.checkpoint.tables import begin_version, ensure_table
 from streams.errors import Fenced, StoreUnavailable
 from streams.history.verify import verify
-from streams.model.position import Build, Position
+from streams.model.position import Build, Move, Position
 from streams.model.record import Kind, Partition
 from streams.model.run import RunStatus
 from streams.model.table_version import TableOptions
@@ -167,6 +167,20 @@ def test_who_was_taken_over_is_fenced_though_what_it_would_read_is_gone(store: S
     with pytest.raises(Fenced):
         for _ in range(3):
             next(task)
+
+
+@pytest.mark.parametrize("engine_made", [False, True])
+def test_verify_finds_who_left_a_version_before_its_end(
+    store: Store, ambient: ManualAmbient, agent: Agent, engine_made: bool
+) -> None:
+    agent.land(write("out", [{"v": "second"}]))
+    jumper = Agent(store, ambient, READER, partitions=0)
+    jumper.positions[0] = claim(store, Feed(store, READER), at(0))
+    jumper.land()
+    swap(agent, store, ambient, engine_made=engine_made)
+    left = jumper.positions[0]
+    jumper.commit(replace(jumper.checkpoint(), moves=(Move(left, replace(left, version=2, next_offset=0)),)))
+    assert [fault.problem for fault in verify(store).faults] == ["1 offsets of version 1 were passed over"]
 
 
 def test_the_partitions_of_an_older_version_are_still_to_be_read(
