@@ -7,7 +7,17 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from streams.agents.body import Failure, Processed, Row, Surroundings, append_all, as_rows, may_retry, note_failure
+from streams.agents.body import (
+    CallEnded,
+    Failure,
+    Processed,
+    Row,
+    Surroundings,
+    append_all,
+    as_rows,
+    may_retry,
+    note_failure,
+)
 from streams.agents.feed import Batch
 from streams.decisions.retry import backoff_s
 from streams.errors import DataError, StopError
@@ -143,6 +153,13 @@ class AsyncBody:
             if not limit.expired():
                 return error
             return TimeoutError(f"the call took longer than its limit (limits.time_s) of {self._limit_s:g} s")
+        except SystemExit as ended:
+            return CallEnded.by_exit(ended.code)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            return CallEnded("the call was cancelled from within")
         except Exception as error:  # noqa: BLE001 - the user's code: whatever it raises is this record's failure
             return error
         return None

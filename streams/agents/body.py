@@ -28,6 +28,14 @@ if TYPE_CHECKING:
 Row = Mapping[str, object]
 
 
+class CallEnded(Exception):
+    """The function ended its call by `exit`, or by a cancellation that nobody asked for: its record's failure."""
+
+    @staticmethod
+    def by_exit(code: object) -> CallEnded:
+        return CallEnded(f"the function called exit({'' if code is None else repr(code)})")
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """One record that could not be processed, after so many attempts."""
@@ -147,6 +155,7 @@ class RecordBody:
             for index, record in enumerate(_decoded(batch, first, min(first + DECODED_MAX, stop)), first):
                 attempts = 0
                 while True:
+                    failed: Exception
                     try:
                         result = function(record if record is not None else batch.record(index))
                         if type(result) is dict:  # what nearly all return
@@ -156,6 +165,8 @@ class RecordBody:
                         break
                     except StopError:
                         raise
+                    except SystemExit as ended:
+                        failed = CallEnded.by_exit(ended.code)
                     except Exception as error:  # noqa: BLE001 - the user's code: whatever it raises is this record's failure
                         failed = error
                     attempts += 1
@@ -228,6 +239,8 @@ class FrameBody:
                 done.rows.append_frame(frame)
         except StopError:
             raise
+        except SystemExit as ended:
+            return CallEnded.by_exit(ended.code)
         except Exception as error:  # noqa: BLE001 - the user's code: whatever it raises is this stretch's failure
             return error
         if frame is not None:

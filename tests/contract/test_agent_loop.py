@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -9,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from streams import agent
 from streams.agents.agent_loop import Agent
 from streams.agents.body import FrameBody, RecordBody
 from streams.checkpoint.checkpoint import Checkpoint, commit
@@ -82,6 +85,47 @@ def test_a_record_that_fails_is_set_aside_and_the_stream_goes_on(engine: Engine)
         (letter,) = tx.dead_letters.all()
     assert (letter.offset, letter.attempts, letter.error_type, letter.value) == (13, 3, "ValueError", b'{"n":13}')
     assert verify(engine.store).ok
+
+
+@agent("leads", "kept")
+def leaves(record: dict) -> dict[str, Any]:  # type: ignore[type-arg]
+    if record["n"] == 3:
+        sys.exit("bad record")
+    return {"n": record["n"]}
+
+
+@agent("leads", "kept", frames=True)
+def leaves_with_a_frame(frame: pd.DataFrame) -> pd.DataFrame:
+    if (frame["n"] == 3).any():
+        sys.exit("bad record")
+    return frame
+
+
+@agent("leads", "kept", concurrency=2)
+async def leaves_while_others_wait(record: dict) -> dict[str, Any]:  # type: ignore[type-arg]
+    if record["n"] == 3:
+        sys.exit("bad record")
+    return {"n": record["n"]}
+
+
+@agent("leads", "kept", concurrency=2)
+async def is_cancelled_from_within(record: dict) -> dict[str, Any]:  # type: ignore[type-arg]
+    if record["n"] == 3:
+        raise asyncio.CancelledError
+    return {"n": record["n"]}
+
+
+@pytest.mark.parametrize("function", [leaves, leaves_with_a_frame, leaves_while_others_wait, is_cancelled_from_within])
+def test_a_call_that_exits_or_is_cancelled_fails_at_its_own_record(engine: Engine, function: Any) -> None:
+    engine.append("leads", *({"n": n} for n in range(6)))
+    engine.consume(sink("leads"))
+    engine.run(engine.agent(reader("picky", "leads", "kept"), function.body()).run())
+    assert [row["n"] for row in engine.rows("kept")] == [0, 1, 2, 4, 5]
+    with engine.store.read() as tx:
+        (letter,) = tx.dead_letters.all()
+    assert (letter.offset, letter.error_type) == (3, "CallEnded")
+    wanted = "cancelled from within" if function is is_cancelled_from_within else "called exit('bad record')"
+    assert wanted in letter.message
 
 
 def test_a_frame_that_fails_is_halved_until_the_record_at_fault_stands_alone(engine: Engine) -> None:
