@@ -139,6 +139,19 @@ class Broker:
         if self._process is not None:
             self._process.send_signal(number)
 
+    def wait_for(self, port: int, deadline: float) -> None:
+        """Until something listens there. Raises RuntimeError where the broker ends first, or it takes too long."""
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            except OSError as error:
+                if not self.is_running or time.monotonic() > deadline:
+                    why = "did not answer" if self.is_running else "ended"
+                    raise RuntimeError(f"the broker {why}: {error}\n{self.log_text()}") from error
+                time.sleep(0.05)
+            else:
+                return
+
     def wait_until_ended(self, timeout_s: float | None = None) -> None:
         """Wait for its process; one that has not ended in time is killed."""
         if self._process is None:
@@ -315,19 +328,12 @@ class KafkaCluster:
         return tool(name, self.direct_bootstrap, *arguments, input_text=input_text)
 
     def wait_until_ready(self) -> None:
-        """A broker's listener opens once it has joined the cluster."""
+        """A broker's listeners open once it has joined the cluster, one after the other."""
         deadline = time.monotonic() + START_TIMEOUT_S
         for broker in self.brokers:
-            while True:
-                try:
-                    socket.create_connection(("127.0.0.1", broker.port), timeout=1).close()
-                except OSError as error:
-                    if not broker.is_running or time.monotonic() > deadline:
-                        why = "did not answer" if broker.is_running else "ended"
-                        raise RuntimeError(f"the broker {why}: {error}\n{broker.log_text()}") from error
-                    time.sleep(0.05)
-                else:
-                    break
+            ports = (broker.port,) if self.advertised_port is None else (broker.port, broker.direct_port)
+            for port in ports:
+                broker.wait_for(port, deadline)
 
 
 def tool(name: str, bootstrap: str, *arguments: str, input_text: str | None = None) -> str:
