@@ -8,7 +8,7 @@ from datetime import datetime
 import structlog
 
 from millstream.recovery import finish_runs
-from millstream.worker.node_notes import Trouble, note_ran, note_stopped, note_ticked
+from millstream.worker.node_notes import Trouble, note_ran, note_requested, note_stopped, note_ticked
 from streams.ambient import Ambient
 from streams.errors import TransientError
 from streams.model.run import RunStatus
@@ -32,6 +32,11 @@ class NoteWriter:
     def stopped(self, node_id: str, trouble: Trouble | None) -> None:
         """The node waits for a person; None: it does no longer."""
         self._note(lambda tx: note_stopped(tx, node_id, trouble))
+
+    def begun(self, node_id: str) -> None:
+        """Who asked for a run of the node has one, which is noted once it runs: a request that was taken before could
+        be lost with the process. Were the note lost, the node would run once more: as any run may."""
+        self._note(lambda tx: note_requested(tx, node_id, False))
 
     def ticked(self, node_id: str, schedule: str, tick: datetime) -> None:
         """A tick is taken when its run has succeeded. Were that lost, it would run once more: as any run may."""

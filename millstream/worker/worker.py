@@ -27,7 +27,7 @@ from millstream.status.lag import InputLag, read_input_lags, summed
 from millstream.worker.dispatch import Dispatch, Ended, NodeEvent, Printed
 from millstream.worker.new_writer import refusal
 from millstream.worker.node_lease import leases_of, parts_held
-from millstream.worker.node_notes import Notes, Trouble, note_requested, note_ticked, read_notes
+from millstream.worker.node_notes import Notes, Trouble, note_ticked, read_notes
 from millstream.worker.node_work import (
     NodeWork,
     after_failure,
@@ -291,13 +291,13 @@ class Worker:
         self._looked_at_s, self._look_again_at_s = now_s, None
         try:
             found, wake_s = self._look(now_s)
+            if wake_s is not None:
+                self._look_soon(wake_s)
+            for each in found:
+                self._begin(each)
         except TransientError as error:
             _logger.warning("the store is away", code=error.code, error=error.message)
             return False
-        if wake_s is not None:
-            self._look_soon(wake_s)
-        for each in found:
-            self._begin(each)
         running = any(work.running for work in self._work.values())
         return not found and not running and wake_s is None and self.ready.is_set()
 
@@ -406,10 +406,9 @@ class Worker:
             self._look_soon(self._ambient.monotonic() + 0.05)
             return
         self._asked.discard(each.node_id)
-        if work.requested:
-            with self._store.write() as tx:
-                note_requested(tx, each.node_id, False)
         self._work[each.node_id] = begun(work, each.tick)
+        if work.requested:
+            self._notes.begun(each.node_id)
         _logger.debug("node begun", node=each.node_id, reason=str(each.reason))
 
     # What happened

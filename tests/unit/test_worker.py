@@ -1,0 +1,125 @@
+"""The thread that decides, with a store that fails it and nodes that are begun in name only."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import cast
+
+from millstream.worker.dispatch import Dispatch, Ended, NodeEvent
+from millstream.worker.node_notes import Notes, read_notes
+from millstream.worker.node_orders import request_runs
+from millstream.worker.node_work import NodeWork
+from millstream.worker.worker import Worker, WorkerOptions
+from nodes.graph.graph import Graph
+from nodes.graph.node import Node, NodeKind
+from streams.ambient import SystemAmbient
+from streams.errors import StoreUnavailable
+from streams.ownership.holder import Holder
+from streams.store import Store
+from streams.testing.memory_store import MemoryDatabase, MemoryStore, MemoryTransaction
+from tests.live_service import eventually
+
+ASKED = Node("asked", NodeKind.PYTHON, "asked.py", 1, code_hash="1", manual=True)
+OTHER = Node("other", NodeKind.PYTHON, "other.py", 1, code_hash="1", manual=True)
+
+
+class Runs:
+    """In place of a `Dispatch`: what was begun and asked to end, in order. Each `begin` first calls `on_begin`."""
+
+    def __init__(self, report: Callable[[NodeEvent], None]) -> None:
+        self.report = report
+        self.begun: list[str] = []
+        self.ended: list[str] = []
+        self.is_free = True
+        self.on_begin: Callable[[], None] = lambda: None
+
+    def begin(self, work: NodeWork, graph: Graph, **_given: object) -> bool:
+        self.on_begin()
+        if self.is_free:
+            self.begun.append(work.node.node_id)
+        return self.is_free
+
+    def assign(self, node_id: str, indexes: frozenset[int] | None) -> None:
+        """What runs does not read."""
+
+    def end(self, node_id: str) -> None:
+        self.ended.append(node_id)
+
+    def close(self, *, grace_s: float) -> list[str]:
+        return []
+
+
+class FullStore(MemoryStore):
+    """While `is_full` the deciding thread cannot write."""
+
+    is_full = False
+
+    def write(self) -> AbstractContextManager[MemoryTransaction]:
+        if self.is_full and threading.current_thread().name == "worker":
+            raise StoreUnavailable("the disk is full")
+        return super().write()
+
+
+@contextmanager
+def running(store: Store, *nodes: Node) -> Iterator[Runs]:
+    """A worker that has its leases; what it begins is noted. It must not have broken in the end."""
+    ambient, broken, made = SystemAmbient(), list[BaseException](), list[Runs]()
+
+    def dispatch(report: Callable[[NodeEvent], None]) -> Dispatch:
+        made.append(Runs(report))
+        return cast("Dispatch", made[0])  # what the worker calls of it
+
+    worker = Worker(
+        store,
+        ambient,
+        Holder.of_this_process(ambient.new_id()),
+        graph=Graph("p", "p", nodes),
+        dispatch=dispatch,
+        options=WorkerOptions(),
+        on_broken=broken.append,
+    )
+    worker.start()
+    eventually("the worker holds its leases", worker.ready.is_set)
+    try:
+        yield made[0]
+        assert not broken
+    finally:
+        worker.stop()
+        worker.ended.wait(10.0)
+
+
+def notes(store: Store, node_id: str) -> Notes:
+    with store.read() as tx:
+        return read_notes(tx).get(node_id, Notes())
+
+
+def test_a_request_whose_end_cannot_be_noted_is_begun_and_stays() -> None:
+    """Nothing is lost: it runs once more when the store can be written again."""
+    store = FullStore(MemoryDatabase())
+    with running(store, ASKED, OTHER) as runs:
+        runs.on_begin = lambda: setattr(store, "is_full", True)
+        request_runs(store, [ASKED, OTHER])
+        eventually("both have begun", lambda: sorted(runs.begun) == ["asked", "other"])
+        store.is_full = False
+        assert notes(store, "asked").requested
+        runs.on_begin = lambda: None
+        runs.report(Ended("asked", succeeded=True))
+        eventually("it ran once more", lambda: runs.begun.count("asked") == 2)
+        eventually("the request is taken", lambda: not notes(store, "asked").requested)
+
+
+def test_a_node_that_cannot_begin_while_the_store_is_away_begins_later() -> None:
+    store = MemoryStore(MemoryDatabase())
+    with running(store, ASKED) as runs:
+        away = [StoreUnavailable("it is away")]
+
+        def fail_once() -> None:
+            if away:
+                raise away.pop()
+
+        runs.on_begin = fail_once
+        request_runs(store, [ASKED])
+        eventually("it has begun", lambda: runs.begun == ["asked"])
+        eventually("the request is taken", lambda: not notes(store, "asked").requested)
