@@ -112,7 +112,10 @@ def _wait_for(store: Store, node: Node) -> None:
 
     ambient = SystemAmbient()
     deadline = ambient.monotonic() + WAIT_S
-    while any(each.lag for each in read_input_lags(store, [node])[node.node_id]):
+    while lags := [each for each in read_input_lags(store, [node])[node.node_id] if each.lag or each.refused]:
+        for each in lags:
+            if each.refused is not None:
+                raise each.refused
         if ambient.monotonic() >= deadline:
             raise UsageError(
                 f"{node.node_id} did not read on within {WAIT_S:.0f} s", hint="`millstream status` shows what keeps it"

@@ -11,6 +11,7 @@ from prometheus_client.process_collector import ProcessCollector
 from millstream.api.context import ApiContext
 from millstream.status.status import read_status
 from nodes.graph.graph import Graph
+from streams.agents.partitions import topics_called
 from streams.checkpoint.tally import Tally
 from streams.errors import TransientError
 from streams.model.record import Kind
@@ -91,10 +92,10 @@ def _topics(store: Store, graph: Graph, registry: CollectorRegistry) -> None:
     ends = Gauge("millstream_topic_end_offset", "Next offset to be written.", ("topic", "partition"), registry=registry)
     names = {each.dataset.name for node in graph.nodes for each in node.inputs if each.dataset.kind is Kind.SOURCE}
     try:
-        found = store.log.topics(names)
+        found = topics_called(store.log, names).found
     except TransientError:
         return
-    for info in found:
+    for info in found.values():
         for index, end in enumerate(info.end_offsets):
             ends.labels(info.name, str(index)).set(end)
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from nodes.graph.due import Lags
 from nodes.graph.node import Dataset, Node
-from streams.errors import TransientError
+from streams.agents.partitions import Topics, topics_called
+from streams.errors import StoreRefused, TransientError
 from streams.log import TopicInfo
 from streams.model.position import Build, Position
 from streams.model.record import Kind, Partition
@@ -17,20 +18,22 @@ from streams.store import Store, Transaction
 
 @dataclass(frozen=True, slots=True)
 class InputLag:
-    """Where one node stands on one partition. None: it can't be known, as after the topic was made anew."""
+    """Where one node stands on one partition. None: it can't be known, as after the topic was made anew. `refused`: why
+    the log does not show the topic."""
 
     partition: Partition
     next_offset: int
     end_offset: int
     lag: int | None
     is_away: bool = False
+    refused: StoreRefused | None = None
 
 
 def read_input_lags(store: Store, nodes: Sequence[Node]) -> dict[str, list[InputLag]]:
-    """For each node, every partition of its inputs, lookups left out."""
+    """For each node, every partition of its inputs, lookups left out; of a topic that the log refuses one at least."""
     names = {each.dataset.name for node in nodes for each in node.inputs if each.dataset.kind is Kind.SOURCE}
     try:
-        topics = {info.name: info for info in store.log.topics(names)} if names else {}
+        topics = topics_called(store.log, names)
     except TransientError:
         if not store.log.has_groups:
             raise
@@ -58,14 +61,14 @@ def summed(input_lags: dict[str, list[InputLag]], nodes: Iterable[Node]) -> Lags
 class _Ends:
     """The ends of topics and table versions, each read once."""
 
-    def __init__(self, tx: Transaction, topics: dict[str, TopicInfo] | None) -> None:
+    def __init__(self, tx: Transaction, topics: Topics | None) -> None:
         self._tx = tx
         self.topics = topics
         self._versions: dict[str, list[VersionInfo]] = {}
         self._sequencers: dict[tuple[str, int], list[Sequencer]] = {}
 
     def topic(self, name: str) -> TopicInfo | None:
-        return (self.topics or {}).get(name)
+        return self.topics.found.get(name) if self.topics is not None else None
 
     def versions(self, table: str) -> list[VersionInfo]:
         """Those that can be read, in the order in which they became active."""
@@ -96,9 +99,12 @@ def _input_lags(tx: Transaction, node: Node, ends: _Ends) -> Iterator[InputLag]:
 
 
 def _source_lags(name: str, positions: dict[Partition, Position], ends: _Ends) -> Iterator[InputLag]:
-    if ends.topics is None:
-        mine = [each for each in positions.values() if each.partition.topic == name]
-        yield from (InputLag(each.partition, each.next_offset, each.next_offset, None, is_away=True) for each in mine)
+    refused = ends.topics.refused.get(name) if ends.topics is not None else None
+    if ends.topics is None or refused is not None:
+        mine = {each.partition: each.next_offset for each in positions.values() if each.partition.topic == name}
+        if not mine and refused is not None:
+            mine = {Partition(name, 0): 0}
+        yield from (InputLag(at, offset, offset, None, is_away=True, refused=refused) for at, offset in mine.items())
         return
     info = ends.topic(name)
     for index, end in enumerate(info.end_offsets if info is not None else (0,)):

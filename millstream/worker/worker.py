@@ -317,7 +317,10 @@ class Worker:
                 self.dispatch.end(node_id)
         mine = [work for work in self._work.values() if work.node.node_id in self._parts]
         waiting = [work.node for work in mine if not work.running and work.stopped is None and not work.node.errors]
-        lags = summed(self._own_lags(waiting), waiting) if waiting else {}
+        lags_of_parts = self._own_lags(waiting) if waiting else {}
+        self._stop_refused(lags_of_parts)
+        lags = summed(lags_of_parts, waiting)
+        mine = [self._work[work.node.node_id] for work in mine]
         states = {}
         for work in mine:
             node_id = work.node.node_id
@@ -368,8 +371,17 @@ class Worker:
         lags = read_input_lags(self._store, nodes)
         for node_id, found in lags.items():
             indexes = self._parts_to_read(node_id)
-            lags[node_id] = [each for each in found if indexes is None or each.partition.index in indexes]
+            lags[node_id] = [
+                each for each in found if indexes is None or each.refused or each.partition.index in indexes
+            ]
         return lags
+
+    def _stop_refused(self, lags: Mapping[str, Sequence[InputLag]]) -> None:
+        """Let nodes whose topics the log refuses to show wait for a person; the others go on."""
+        for node_id, found in lags.items():
+            error = next((each.refused for each in found if each.refused is not None), None)
+            if error is not None:
+                self._handle_ended(Ended.before_it_began(node_id, error))
 
     def _parts_to_read(self, node_id: str) -> frozenset[int] | None:
         """None: all. A worker that runs once took all there were, and those that are made meanwhile are its own too."""

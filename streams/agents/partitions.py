@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
+from streams.errors import StoreRefused
+from streams.log import Log, TopicInfo
 from streams.model.record import Kind, Partition
 from streams.model.table_version import VersionState
 from streams.store import Store, Transaction
@@ -22,10 +24,35 @@ def partitions_of(store: Store, datasets: Iterable[tuple[str, Kind]]) -> list[Pa
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """Some topics as far as they exist, and why the log does not show the others of them; both by name."""
+
+    found: Mapping[str, TopicInfo]
+    refused: Mapping[str, StoreRefused]
+
+
+def topics_called(log: Log, names: Collection[str]) -> Topics:
+    """The topics of these names. One that the log refuses keeps no other back. Raises TransientError."""
+    if not names:
+        return Topics({}, {})
+    try:
+        return Topics({info.name: info for info in log.topics(names)}, {})
+    except StoreRefused as error:
+        if len(names) == 1:
+            return Topics({}, dict.fromkeys(names, error))
+    each = [topics_called(log, [name]) for name in names]
+    return Topics(
+        {name: info for one in each for name, info in one.found.items()},
+        {name: error for one in each for name, error in one.refused.items()},
+    )
+
+
 def partition_counts(store: Store, datasets: Collection[tuple[str, Kind]]) -> dict[tuple[str, Kind], int]:
-    """How many partitions each of these has. Nothing is made: a topic that does not exist counts as one."""
+    """How many partitions each of these has. Nothing is made: a topic that does not exist, or that the log
+    refuses to show, counts as one."""
     sources = {name for name, kind in datasets if kind is Kind.SOURCE}
-    topics = {info.name: info.partitions for info in store.log.topics(sources)}
+    topics = {name: info.partitions for name, info in topics_called(store.log, sources).found.items()}
     with store.read() as tx:
         return {
             (name, kind): topics.get(name, 1) if kind is Kind.SOURCE else _width(tx, name) for name, kind in datasets

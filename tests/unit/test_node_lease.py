@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from millstream.worker.node_lease import NodePart, is_divided, lease_of, leases_of, part_of, parts_held
 from nodes.graph.node import AgentDeclaration, Dataset, Input, Node, NodeKind
 from streams.agents.partitions import Assignment
+from streams.errors import StoreRefused
+from streams.log import TopicInfo
 from streams.model.record import Kind, Partition
 from streams.store import Store
 from streams.testing.manual_ambient import ManualAmbient
@@ -71,6 +74,24 @@ def test_inputs_that_do_not_exist_yet_count_as_one_partition_and_are_not_made(st
     absent = replace(DIVIDED, inputs=(Input(Dataset(Kind.SOURCE, "absent"), "absent"),))
     assert list(leases_of(store, [absent])) == ["node:score:f"]
     assert store.log.topic("absent") is None
+
+
+def test_a_topic_that_the_log_refuses_counts_as_one_partition_and_the_others_as_they_are(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.log.ensure_topic("closed", partitions=2)
+    topics = store.log.topics
+
+    def refused(names: Collection[str] | None = None) -> list[TopicInfo]:
+        if names is not None and "closed" in names:
+            raise StoreRefused("the right Describe is missing")
+        return topics(names)
+
+    monkeypatch.setattr(store.log, "topics", refused)
+    closed = replace(DIVIDED, node_id="closed", inputs=(Input(Dataset(Kind.SOURCE, "closed"), "closed"),))
+    assert list(leases_of(store, [closed, SINK])) == [
+        "node:closed", "node:clicks", "partition:1:clicks", "partition:2:clicks",
+    ]  # fmt: skip
 
 
 def test_what_is_held_is_told_by_node() -> None:

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import cast
 
+from millstream.status.status import read_status
 from millstream.worker.dispatch import Dispatch, Ended, NodeEvent
 from millstream.worker.node_notes import Notes, read_notes
 from millstream.worker.node_orders import request_runs
 from millstream.worker.node_work import NodeWork
 from millstream.worker.worker import Worker, WorkerOptions
 from nodes.graph.graph import Graph
-from nodes.graph.node import Node, NodeKind
+from nodes.graph.node import Dataset, Input, Node, NodeKind
 from streams.ambient import SystemAmbient
-from streams.errors import StoreUnavailable
+from streams.errors import StoreRefused, StoreUnavailable
+from streams.log import TopicInfo
+from streams.model.record import Kind
 from streams.ownership.holder import Holder
 from streams.store import Store
+from streams.testing.memory_log import MemoryLog
 from streams.testing.memory_store import MemoryDatabase, MemoryStore, MemoryTransaction
 from tests.live_service import eventually
 
 ASKED = Node("asked", NodeKind.PYTHON, "asked.py", 1, code_hash="1", manual=True)
 OTHER = Node("other", NodeKind.PYTHON, "other.py", 1, code_hash="1", manual=True)
+
+
+def reader(topic: str) -> Node:
+    """The sink of a topic."""
+    return Node(f"sink_of_{topic}", NodeKind.KAFKA, "graph.yml", 1, inputs=(Input(Dataset(Kind.SOURCE, topic), topic),))
 
 
 class Runs:
@@ -49,6 +58,15 @@ class Runs:
 
     def close(self, *, grace_s: float) -> list[str]:
         return []
+
+
+class ClosedLog(MemoryLog):
+    """It shows no topic that is called `closed`."""
+
+    def topics(self, names: Collection[str] | None = None) -> list[TopicInfo]:
+        if names is not None and "closed" in names:
+            raise StoreRefused("the right Describe on topic 'closed' is missing", hint="grant it")
+        return super().topics(names)
 
 
 class FullStore(MemoryStore):
@@ -123,3 +141,20 @@ def test_a_node_that_cannot_begin_while_the_store_is_away_begins_later() -> None
         request_runs(store, [ASKED])
         eventually("it has begun", lambda: runs.begun == ["asked"])
         eventually("the request is taken", lambda: not notes(store, "asked").requested)
+
+
+def test_a_topic_that_the_log_refuses_stops_only_the_nodes_that_read_it() -> None:
+    database = MemoryDatabase()
+    database.log = ClosedLog(database.commits.hint)
+    database.log.ensure_topic("open")
+    store = MemoryStore(database)
+    with running(store, *(reader(topic) for topic in ("closed", "open"))) as runs:
+        eventually("the refusal is noted", lambda: notes(store, "sink_of_closed").stopped is not None)
+        eventually("the other has begun", lambda: runs.begun)
+        assert set(runs.begun) == {"sink_of_open"}
+    stopped = notes(store, "sink_of_closed").stopped
+    assert stopped is not None
+    assert (stopped.message, stopped.hint) == ("the right Describe on topic 'closed' is missing", "grant it")
+    (shown,) = read_status(store, Graph("p", "p", (reader("closed"),)))["nodes"]
+    assert shown["state"] == "stopped"
+    assert [each["lag"] for each in shown["inputs"]] == [None]
