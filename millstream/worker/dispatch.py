@@ -42,7 +42,7 @@ class Ended:
     `final`: a person has to decide. `attempts`: failures so far, where the store keeps them; 0: the next run may follow
     at once. `spot`: the first of the `taken` records in hand when the process died. `died`: nobody wrote the run's end.
     `again_after_s`: the program asked for another run then. `broken`: the process of the service must end. `unbegun`:
-    it was not running, and may not.
+    it may not begin; what runs of it is asked to end, and tells that itself.
     """
 
     node_id: str

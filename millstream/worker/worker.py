@@ -433,6 +433,9 @@ class Worker:
             raise event.broken
         self.fenced[event.node_id] += event.fenced
         changed = self._judged(work, event)
+        if event.unbegun and work.running:
+            self.dispatch.end(event.node_id)
+            changed = replace(changed, running=True)  # it is stopped, and what runs has yet to say that it has ended
         self._work[event.node_id] = changed
         self._look_soon(0.0)
 

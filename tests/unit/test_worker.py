@@ -10,7 +10,7 @@ from typing import cast
 from millstream.status.status import read_status
 from millstream.worker.dispatch import Dispatch, Ended, NodeEvent
 from millstream.worker.node_notes import Notes, read_notes
-from millstream.worker.node_orders import request_runs
+from millstream.worker.node_orders import request_runs, start_nodes
 from millstream.worker.node_work import NodeWork
 from millstream.worker.worker import Worker, WorkerOptions
 from nodes.graph.graph import Graph
@@ -158,3 +158,33 @@ def test_a_topic_that_the_log_refuses_stops_only_the_nodes_that_read_it() -> Non
     (shown,) = read_status(store, Graph("p", "p", (reader("closed"),)))["nodes"]
     assert shown["state"] == "stopped"
     assert [each["lag"] for each in shown["inputs"]] == [None]
+
+
+def test_a_node_that_is_refused_while_it_runs_is_asked_to_end_and_begins_again_only_after_that() -> None:
+    store = MemoryStore(MemoryDatabase())
+    store.log.ensure_topic("open")
+    sink = reader("open")
+    with running(store, sink, ASKED) as runs:
+        eventually("it has begun", lambda: runs.begun == [sink.node_id])
+        runs.report(Ended.before_it_began(sink.node_id, StoreRefused("the right Read on the group is missing")))
+        eventually("it is asked to end", lambda: runs.ended)
+        assert notes(store, sink.node_id).stopped is not None
+        start_nodes(store, [sink])
+        request_runs(store, [ASKED])
+        eventually("the worker has looked again", lambda: runs.begun == [sink.node_id, "asked"])
+        runs.report(Ended(sink.node_id, succeeded=True))
+        eventually("it has begun again", lambda: runs.begun == [sink.node_id, "asked", sink.node_id])
+
+
+def test_a_node_that_was_refused_while_it_ran_stays_stopped_when_it_has_ended() -> None:
+    store = MemoryStore(MemoryDatabase())
+    store.log.ensure_topic("open")
+    sink = reader("open")
+    with running(store, sink, ASKED) as runs:
+        eventually("it has begun", lambda: runs.begun == [sink.node_id])
+        runs.report(Ended.before_it_began(sink.node_id, StoreRefused("the right Read on the group is missing")))
+        runs.report(Ended(sink.node_id, succeeded=True))
+        request_runs(store, [ASKED])
+        eventually("the worker has looked again", lambda: "asked" in runs.begun)
+        assert runs.begun == [sink.node_id, "asked"]
+        assert notes(store, sink.node_id).stopped is not None
