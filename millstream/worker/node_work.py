@@ -20,17 +20,19 @@ from streams.decisions.retry import FailurePolicy, OnError, backoff_s
 from streams.model.record import Partition
 
 Spot = tuple[Partition, int]  # a record: its partition and offset
+ROW_ENDS_AFTER_BACKOFFS = 10  # a run as long as so many of the longest backoffs was not one of failures in a row
 
 
 @dataclass(frozen=True, slots=True)
 class NodeWork:
     """A node and how it stands in this worker. `ticked` is the tick of its schedule that was taken last, None before it
-    was seen; `tick` the one that it runs for. `attempts` are failures in a row that blame no record;
-    `again_at_s` is when its program asked to run again. Times with `_s` are monotonic. `records_max` is set while an
-    agent of frames is given less at once, to find the record that ends its process."""
+    was seen; `tick` the one that it runs for. `attempts` are failures in a row that blame no record. `began_s` is when
+    its last run began, `again_at_s` when its program asked to run again. Times with `_s` are monotonic. `records_max`
+    is set while an agent of frames is given less at once, to find the record that ends its process."""
 
     node: Node
     running: bool = False
+    began_s: float | None = None
     requested: bool = False
     stopped: Trouble | None = None
     trouble: Trouble | None = None
@@ -81,8 +83,8 @@ def with_node(work: NodeWork, node: Node) -> NodeWork:
     )
 
 
-def begun(work: NodeWork, tick: datetime | None = None) -> NodeWork:
-    return replace(work, running=True, tick=tick, requested=False, not_before_s=None, again_at_s=None)
+def begun(work: NodeWork, tick: datetime | None = None, *, now_s: float) -> NodeWork:
+    return replace(work, running=True, began_s=now_s, tick=tick, requested=False, not_before_s=None, again_at_s=None)
 
 
 def paused(work: NodeWork) -> NodeWork:
@@ -121,10 +123,11 @@ def after_failure(
     work: NodeWork, trouble: Trouble, *, spot: Spot | None, taken: int = 1, now_s: float, chance: float
 ) -> NodeWork:
     """After an agent's failure. `spot` is the first of the `taken` records with which its process died, None where none
-    was in hand."""
+    was in hand. An agent of a service succeeds only when it is asked to end: a run that went on for long before it
+    failed ends the row of failures as well."""
     policy = policy_of(work.node)
     if spot is None:
-        attempts = work.attempts + 1
+        attempts = 1 if _ran_for_long(work, policy, now_s) else work.attempts + 1
         if attempts >= policy.attempts_max:
             return stopped(replace(work, attempts=attempts), _final(work, trouble, f"{attempts} times in a row"))
         return retried(work, trouble, attempts=attempts, now_s=now_s, chance=chance)
@@ -139,6 +142,10 @@ def after_failure(
         return stopped(failed, _final(work, trouble, f"{count} times at offset {offset} of {partition}"))
     refused = {**work.refused, spot: f"{trouble.message} ({count} times)"}
     return replace(failed, running=False, trouble=trouble, refused=refused, records_max=None, not_before_s=now_s)
+
+
+def _ran_for_long(work: NodeWork, policy: FailurePolicy, now_s: float) -> bool:
+    return work.began_s is not None and now_s - work.began_s > ROW_ENDS_AFTER_BACKOFFS * policy.backoff_max_s
 
 
 def _final(work: NodeWork, trouble: Trouble, how_often: str) -> Trouble:

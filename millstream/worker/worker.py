@@ -418,7 +418,7 @@ class Worker:
             self._look_soon(self._ambient.monotonic() + 0.05)
             return
         self._asked.discard(each.node_id)
-        self._work[each.node_id] = begun(work, each.tick)
+        self._work[each.node_id] = begun(work, each.tick, now_s=self._ambient.monotonic())
         if work.requested:
             self._notes.begun(each.node_id)
         _logger.debug("node begun", node=each.node_id, reason=str(each.reason))

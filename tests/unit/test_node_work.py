@@ -25,9 +25,9 @@ TROUBLE = Trouble("host_died", "it died")
 SPOT = (Partition("leads", 0), 7)
 
 
-def fail(work: NodeWork, **given: object) -> NodeWork:
+def fail(work: NodeWork, *, after_s: float = 1.0, **given: object) -> NodeWork:
     wanted = {"spot": None, "now_s": 100.0, "chance": 0.0, **given}
-    return after_failure(begun(work), TROUBLE, **wanted)  # type: ignore[arg-type]  # the names are those of the function
+    return after_failure(begun(work, now_s=100.0 - after_s), TROUBLE, **wanted)  # type: ignore[arg-type]  # the names are those of the function
 
 
 def test_failures_that_blame_no_record_wait_longer_each_time_then_stop_the_node() -> None:
@@ -40,6 +40,15 @@ def test_failures_that_blame_no_record_wait_longer_each_time_then_stop_the_node(
     assert last.stopped is not None
     assert "3 times in a row" in last.stopped.message
     assert "nodes start n:f" in last.stopped.hint
+
+
+def test_failures_after_long_runs_are_not_in_a_row() -> None:
+    """However long the service lives: three deaths in three months do not stop a node."""
+    work = NodeWork(NODE)
+    for _ in range(5):
+        work = fail(work, after_s=301.0)  # the longest backoff is 30 s
+        assert (work.attempts, work.stopped) == (1, None)
+    assert fail(work, after_s=300.0).attempts == 2
 
 
 def test_a_record_that_ends_the_process_as_often_as_allowed_is_refused() -> None:
@@ -67,8 +76,8 @@ def test_several_records_in_hand_are_halved_until_one_stands_alone() -> None:
 
 
 def test_a_success_forgets_the_failures() -> None:
-    work = after_success(begun(fail(fail(NodeWork(NODE)))))
-    assert work == NodeWork(NODE, ran="1")
+    work = after_success(begun(fail(fail(NodeWork(NODE))), now_s=100.0))
+    assert work == NodeWork(NODE, ran="1", began_s=100.0)
 
 
 def test_new_code_gets_a_new_chance_and_the_same_code_does_not() -> None:
