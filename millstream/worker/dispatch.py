@@ -284,7 +284,7 @@ class Dispatch:
         now_s = time.monotonic()
         loops = sorted(
             (began_s, node_id)
-            for node_id, (node, began_s) in self._running.items()
+            for node_id, (node, began_s) in list(self._running.items())  # hosts' threads take out what has ended
             if node.agent is not None and node_id in self._hosts and not self._hosts.is_ending(node_id)
         )
         if loops and now_s - loops[0][0] >= YIELD_AFTER_S:

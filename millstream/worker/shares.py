@@ -28,7 +28,8 @@ class _Followed:
 
 
 class Shares:
-    """Its methods are called by the worker's thread; `report(node_id, indexes)` and `refused(node_id, error)` by any.
+    """Its methods are called by the worker's thread, `takes` and `leases` by the leases' thread too;
+    `report(node_id, indexes)` and `refused(node_id, error)` by any.
 
     None of it is done for a log without groups, or where `active` is False: leases divide all nodes then.
     """
@@ -92,7 +93,7 @@ class Shares:
         group makes up its mind, a node that had some stays, without any: it most likely gets some again."""
         return {
             node_id: held.indexes if held.is_settled else frozenset()
-            for node_id, held in self._followed.items()
+            for node_id, held in list(self._followed.items())
             if held.indexes
         }
 
