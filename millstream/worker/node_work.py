@@ -134,9 +134,9 @@ def after_failure(
     if taken > 1:
         return replace(retried(work, trouble, attempts=0, now_s=now_s, chance=chance), records_max=(taken + 1) // 2)
     count = work.failures.get(spot, 0) + 1
-    failed = replace(work, failures={**work.failures, spot: count})
+    failed = replace(work, failures={**work.failures, spot: count}, attempts=0)
     if count < policy.attempts_max:
-        return retried(failed, trouble, attempts=count, now_s=now_s, chance=chance)
+        return replace(retried(failed, trouble, attempts=count, now_s=now_s, chance=chance), attempts=0)
     partition, offset = spot
     if policy.on_error is OnError.STOP:
         return stopped(failed, _final(work, trouble, f"{count} times at offset {offset} of {partition}"))

@@ -61,6 +61,14 @@ def test_a_record_that_ends_the_process_as_often_as_allowed_is_refused() -> None
     assert list(work.refused) == [SPOT]
 
 
+def test_failures_that_blame_a_record_are_none_of_those_that_blame_none() -> None:
+    work = fail(NodeWork(NODE))
+    for _ in range(3):
+        work = fail(work, spot=SPOT)
+    assert (work.attempts, set(work.refused)) == (0, {SPOT})
+    assert fail(work).stopped is None
+
+
 def test_with_on_error_stop_it_stops_the_node_instead() -> None:
     work = NodeWork(replace(NODE, on_error="stop", max_attempts=1))
     work = fail(work, spot=SPOT)
