@@ -32,25 +32,32 @@ def kafka_errors(where: str) -> Iterator[None]:
         yield
     except MillstreamError:
         raise
-    except (TimeoutError, kafka.KafkaError, OSError) as error:
+    except (TimeoutError, kafka.KafkaError, OSError, AssertionError) as error:  # the client asserts its own states
         raise ours(error, where) from error
 
 
 @contextmanager
 def allowed(
-    settings: KafkaSettings, operation: str, topic: str = "", *, group: str = "", transactional_id: str = ""
+    settings: KafkaSettings,
+    operation: str,
+    topic: str = "",
+    *,
+    group: str = "",
+    transactional_id: str = "",
+    transactional_ids: str = "",
 ) -> Iterator[None]:
     """Raise StoreRefused, with the right that is missing, where Kafka does not allow what is done inside.
 
     `operation` is what is done with a topic, which the client mostly names; of a group Read is needed, of a
-    transactional id Write.
+    transactional id Write. `transactional_ids` is how those begin that are made up anew in each process.
     """
     try:
         yield
     except kafka.GroupAuthorizationFailedError as error:
         raise _refused(settings, "Read", "group", group) from error
     except kafka.TransactionalIdAuthorizationFailed as error:
-        raise _refused(settings, "Write", "transactional-id", transactional_id) from error
+        name, is_prefix = transactional_ids or transactional_id, bool(transactional_ids)
+        raise _refused(settings, "Write", "transactional-id", name, is_prefix=is_prefix) from error
     except (kafka.TopicAuthorizationFailedError, kafka.ClusterAuthorizationFailedError) as error:
         raise _refused(settings, operation, "topic", topic or _named_in(error)) from error
 
@@ -61,9 +68,10 @@ def _named_in(error: kafka.KafkaError) -> str:
     return ", ".join(sorted(named)) if isinstance(named, set | frozenset | list | tuple) else str(named)
 
 
-def _refused(settings: KafkaSettings, operation: str, kind: str, name: str) -> StoreRefused:
+def _refused(settings: KafkaSettings, operation: str, kind: str, name: str, *, is_prefix: bool = False) -> StoreRefused:
     user = settings.sasl_username
     grant = f"--allow-principal User:{user or 'NAME'} --operation {operation} --{kind} {name}"
+    grant += " --resource-pattern-type prefixed" if is_prefix else ""
     return StoreRefused(
         f"Kafka at {settings.where} refuses {f'user {user!r}' if user else 'this user'}: "
         f"the right {operation} on {kind.replace('-', ' ')} {name!r} is missing",

@@ -43,7 +43,7 @@ class KafkaLog:
         self._hint = hint
         self._loop = KafkaLoop()
         self._topics = KafkaTopics(settings)
-        self._producer = KafkaProducer(settings, self._count_on_loop, f"{store_id}.append")
+        self._producer = KafkaProducer(settings, self._count_on_loop, f"{store_id}.append.")
         self._lock = threading.Lock()
         self._readers: dict[str, KafkaReader] = {}
         self._counts: dict[str, tuple[float, int]] = {}

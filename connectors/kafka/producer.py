@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import uuid
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +24,9 @@ from streams.model.seen_id import SeenKey
 
 BATCH_BYTES = 1_000_000  # Kafka's own limit of a batch, 1 MiB, less what frames it
 ACKNOWLEDGE_S = 8.0
+ABORT_S = 2.0
+STOP_S = 3.0  # with the two before 13 s, less than a call of the log may take
+TRANSACTION_TIMEOUT_MS = 10_000
 
 
 @dataclass(slots=True)
@@ -35,12 +40,18 @@ class _Lot:
 
 
 class KafkaProducer:
-    """Lives on the event loop. `partitions` tells how many a topic has, and makes it."""
+    """Lives on the event loop. `partitions` tells how many a topic has, and makes it.
 
-    def __init__(self, settings: KafkaSettings, partitions: Callable[[str], Any], transactional_id: str) -> None:
+    The transactional id, which begins with `transactional_ids`, is this producer's alone: workers of one store do not
+    fence each other. So nobody ends the transaction of one that died: the brokers do, 10 s after it began, and look for
+    such every 10 s; until then readers of its partitions wait.
+    """
+
+    def __init__(self, settings: KafkaSettings, partitions: Callable[[str], Any], transactional_ids: str) -> None:
         self._settings = settings
         self._partitions = partitions
-        self._transactional_id = transactional_id
+        self._transactional_ids = transactional_ids
+        self._transactional_id = f"{transactional_ids}{uuid.uuid4().hex}"
         self._lock = asyncio.Lock()
         self._producer: AIOKafkaProducer | None = None
         self._whole: AIOKafkaProducer | None = None
@@ -69,7 +80,7 @@ class KafkaProducer:
             for number, first, records in lot.placed:
                 offsets[number].append(OffsetRange(lot.partition, base + first, base + first + records - 1))
         for number in spread:
-            with allowed(self._settings, "Write", transactional_id=self._transactional_id):
+            with allowed(self._settings, "Write", transactional_ids=self._transactional_ids):
                 offsets[number] = await self._append_whole(requests[number], counts[requests[number].topic])
         return [
             AppendAnswer(len(request.entries), 0, tuple(offsets[number])) for number, request in enumerate(requests)
@@ -102,9 +113,7 @@ class KafkaProducer:
                 raise _unknown(self._settings.where) from error
 
     async def close(self) -> None:
-        for producer in (self._producer, self._whole):
-            if producer is not None:
-                await producer.stop()
+        await asyncio.gather(*[stop(each) for each in (self._producer, self._whole) if each is not None])
 
     def _put(
         self,
@@ -142,20 +151,18 @@ class KafkaProducer:
                 self._whole = await self._started(transactional_id=self._transactional_id)
             producer = self._whole
             try:
-                async with asyncio.timeout(ACKNOWLEDGE_S), producer.transaction():
-                    sent = [
-                        await producer.send(request.topic, partition=place, **_named(_message(request, index)))
-                        for index, place in enumerate(places)
-                    ]
-                    found = [(place, (await each).offset) for place, each in zip(places, sent, strict=True)]
-            except (KafkaError, TimeoutError) as error:
+                async with asyncio.timeout(ACKNOWLEDGE_S):
+                    found = await _committed(producer, request, places)
+            except BaseException as error:
                 self._whole = None
-                await producer.stop()
+                await _abort(producer)
                 if isinstance(error, RIGHTS_ERRORS):
                     raise
-                raise _unknown(self._settings.where) from error
+                if isinstance(error, KafkaError | TimeoutError | AssertionError):
+                    raise _unknown(self._settings.where) from error
+                raise
         by_place: dict[int, list[int]] = defaultdict(list)
-        for place, offset in found:
+        for place, offset in zip(places, found, strict=True):
             by_place[place].append(offset)
         return [OffsetRange(place, min(offsets), max(offsets)) for place, offsets in sorted(by_place.items())]
 
@@ -175,15 +182,46 @@ class KafkaProducer:
             max_batch_size=BATCH_BYTES,
             max_request_size=2 * BATCH_BYTES,
             request_timeout_ms=int(ACKNOWLEDGE_S * 1000),
-            transaction_timeout_ms=10_000,
+            transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
             **options,
         )
         try:
             await producer.start()
         except BaseException:
-            await producer.stop()
+            await stop(producer)
             raise
         return producer
+
+
+async def stop(producer: AIOKafkaProducer) -> None:
+    """End a producer within STOP_S, whatever became of its brokers. What it has not sent by then is not sent."""
+    try:
+        with suppress(TimeoutError, KafkaError, OSError):
+            await asyncio.wait_for(producer.stop(), STOP_S)
+    finally:  # a stop that took too long has come neither to the sending nor to the client
+        sending = producer._sender.sender_task
+        if sending is not None:
+            sending.cancel()
+        await producer.client.close()
+
+
+async def _committed(producer: AIOKafkaProducer, request: AppendRequest, places: Sequence[int]) -> list[int]:
+    """The offset of each record, once all are committed in one transaction."""
+    await producer.begin_transaction()
+    sent = [
+        await producer.send(request.topic, partition=place, **_named(_message(request, index)))
+        for index, place in enumerate(places)
+    ]
+    offsets = [(await each).offset for each in sent]
+    await producer.commit_transaction()
+    return offsets
+
+
+async def _abort(producer: AIOKafkaProducer) -> None:
+    """Give up a transaction, and the producer with it. Where the brokers are silent they end it themselves."""
+    with suppress(TimeoutError, KafkaError, OSError, AssertionError):  # it asserts that there is one to abort
+        await asyncio.wait_for(producer.abort_transaction(), ABORT_S)
+    await stop(producer)
 
 
 def _unknown(where: str) -> CommitUnknown:

@@ -6,7 +6,6 @@ After any failure it is not known what was committed: the producer is given up, 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -17,6 +16,7 @@ from aiokafka.structs import OffsetAndMetadata
 
 from connectors.kafka.errors import allowed, kafka_errors
 from connectors.kafka.loop import KafkaLoop
+from connectors.kafka.producer import STOP_S, stop
 from connectors.kafka.published import (
     MARKER_KEY,
     mark_of,
@@ -35,7 +35,6 @@ BATCH_BYTES = 512 * 1024  # 1 MiB, the most that a topic takes, is no faster
 OPEN_S = 45.0  # a writer that died within a transaction is waited for
 TRANSACTION_TIMEOUT_MS = 10_000  # a stopped writer holds readers back no longer
 PUBLISH_S = 20.0
-STOP_S = 3.0
 LOOK_BACK_RECORDS = 16  # behind the last record stand marks of transactions, and what aborted ones wrote
 READ_MS = 500
 
@@ -161,9 +160,7 @@ class KafkaTableTopic:
     async def _stop(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
-            with suppress(TimeoutError, KafkaError, OSError):
-                await asyncio.wait_for(producer.stop(), STOP_S)
-            await producer.client.close()  # which a stop that took too long has not come to
+            await stop(producer)
 
 
 def _put(producer: AIOKafkaProducer, batches: list[Any], message: Mapping[str, Any]) -> None:

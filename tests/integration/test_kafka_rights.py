@@ -166,7 +166,7 @@ def test_a_producer_names_the_topic_that_it_may_not_write(guarded: Guarded, log:
     guarded.grant("topic", mine, "Write", "Create", "Describe")
     granted(lambda: log.append([request(mine)]))
     refused(lambda: log.append([request(topic)]), "Write", "topic", topic)
-    refused(lambda: log.append([request(mine, records=1500)]), "Write", "transactional id", f"{log._store_id}.append")
+    refused(lambda: log.append([request(mine, records=1500)]), "Write", "transactional id", f"{log._store_id}.append.")
     guarded.grant("topic", topic, "Write")
     (answer,) = granted(lambda: log.append([request(topic)]))
     assert answer.offsets[0].first == 1
