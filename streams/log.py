@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, NoReturn, Protocol
 
-from streams.errors import StoreRefused, UsageError
+from streams.errors import MillstreamError, StoreRefused, UsageError
 from streams.model.record import Partition
 from streams.model.seen_id import SeenId
 from streams.model.source import Format
@@ -58,7 +58,8 @@ class AppendAnswer:
     """What became of one request. A repeat is answered with the offsets that it got the first time.
 
     `changed`: indexes of entries whose id was seen before with another body. `conflict`: they were refused, and with
-    them the whole request.
+    them the whole request. `error`: what went wrong with this request alone, in a log that tells; it may be there only
+    after CommitUnknown.
     """
 
     accepted: int
@@ -66,6 +67,7 @@ class AppendAnswer:
     offsets: tuple[OffsetRange, ...]
     changed: tuple[int, ...] = ()
     conflict: bool = False
+    error: MillstreamError | None = None
 
 
 class LogRecord(NamedTuple):
@@ -154,7 +156,8 @@ class Log(Protocol):
     def append(self, requests: Sequence[AppendRequest]) -> list[AppendAnswer]:
         """Append all requests in one commit, in order; one answer each. A missing topic is made with one partition.
 
-        Raises LogFull (nothing was written), StoreUnavailable, CommitUnknown, StoreBroken.
+        Raises LogFull (nothing was written), StoreUnavailable, CommitUnknown, StoreBroken, and the error of a request
+        that is alone. On Kafka each request is a commit of its own: among several its answer has the error.
         """
         ...
 

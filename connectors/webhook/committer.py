@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
 
-from streams.errors import LogFull, MillstreamError, StoreBroken, StoreRefused, StoreUnavailable, TransientError
+from streams.errors import LogFull, MillstreamError, StoreBroken, StoreUnavailable
 from streams.log import AppendAnswer, AppendRequest, Log
 
 RECORDS_MAX = 50_000
@@ -76,8 +77,8 @@ class Committer:
     def submit(self, request: AppendRequest) -> asyncio.Future[AppendAnswer]:
         """The answer to come, once the request is on disk. A request that is alone is never too large.
 
-        Raises LogFull (nothing will be written), StoreUnavailable after `close`. The future raises LogFull,
-        StoreUnavailable or CommitUnknown, or StoreBroken while the process ends.
+        Raises LogFull (nothing will be written), StoreUnavailable after `close`. The future raises what `Log.append`
+        raises, StoreBroken while the process ends.
         """
         if self._closed:
             raise StoreUnavailable("the log is closed: the service is stopping", hint="try again in a moment")
@@ -123,7 +124,7 @@ class Committer:
         """On the loop, once the thread writes no more: nobody waits in vain while the process ends."""
         self._closed = True
         gathered, self._gathering = self._gathering, []
-        self._resolve(batch + gathered, error)
+        self._resolve(batch + gathered, _failed(batch + gathered, error))
 
     def _hand_over(self) -> None:
         """On the loop: give the thread what has gathered; an empty batch ends it."""
@@ -132,37 +133,47 @@ class Committer:
         if batch or self._closed:
             self._batches.put(batch)
 
-    def _committed(self, batch: Sequence[_Waiting], outcome: Sequence[AppendAnswer] | MillstreamError) -> None:
+    def _committed(self, batch: Sequence[_Waiting], answers: Sequence[AppendAnswer]) -> None:
         """On the loop, one call for the whole commit: the next one begins before this one is answered."""
         self._hand_over()
-        self._resolve(batch, outcome)
+        self._resolve(batch, answers)
 
     def _commit(self, batch: Sequence[_Waiting]) -> None:
         try:
             answers = self._log.append([waiting.request for waiting in batch])
-        except (TransientError, StoreRefused) as error:
-            told = {"code": error.code, "error": error.message, "hint": error.hint}
-            _logger.warning("append failed", requests=len(batch), **told)
-            self._tell(batch, error)
-            return
-        self._tell(batch, answers)
-        if self._on_appended is not None:
-            self._on_appended(frozenset(waiting.request.topic for waiting in batch))
-
-    def _tell(self, batch: Sequence[_Waiting], outcome: Sequence[AppendAnswer] | MillstreamError) -> None:
-        self._call_loop(lambda: self._committed(batch, outcome))
+        except StoreBroken:
+            raise
+        except MillstreamError as error:
+            answers = _failed(batch, error)
+        _log_failed(answers)
+        self._call_loop(lambda: self._committed(batch, answers))
+        held = zip(batch, answers, strict=True)
+        topics = frozenset(waiting.request.topic for waiting, answer in held if answer.error is None)
+        if topics and self._on_appended is not None:
+            self._on_appended(topics)
 
     def _call_loop(self, action: Callable[[], object]) -> None:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(action)
 
-    def _resolve(self, batch: Sequence[_Waiting], outcome: Sequence[AppendAnswer] | MillstreamError) -> None:
-        for index, waiting in enumerate(batch):
+    def _resolve(self, batch: Sequence[_Waiting], answers: Sequence[AppendAnswer]) -> None:
+        for waiting, answer in zip(batch, answers, strict=True):
             self._records -= len(waiting.request.entries)
             self._bytes -= waiting.size_bytes
             if waiting.future.done():  # its sender went away
                 continue
-            if isinstance(outcome, MillstreamError):
-                waiting.future.set_exception(outcome)
+            if answer.error is not None:
+                waiting.future.set_exception(answer.error)
             else:
-                waiting.future.set_result(outcome[index])
+                waiting.future.set_result(answer)
+
+
+def _failed(batch: Sequence[_Waiting], error: MillstreamError) -> list[AppendAnswer]:
+    return [AppendAnswer(0, 0, (), error=error)] * len(batch)
+
+
+def _log_failed(answers: Sequence[AppendAnswer]) -> None:
+    """One line for all that failed alike."""
+    errors = [answer.error for answer in answers if answer.error is not None]
+    for (code, message, hint), requests in Counter((each.code, each.message, each.hint) for each in errors).items():
+        _logger.warning("append failed", requests=requests, code=code, error=message, hint=hint)

@@ -26,7 +26,7 @@ from connectors.webhook.committer import Committer
 from connectors.webhook.config import NAME, Webhook
 from connectors.webhook.limits import READ_TIMEOUT_S, BodyBudget
 from streams.ambient import Ambient
-from streams.errors import CommitUnknown, LogFull, MillstreamError, StoreRefused
+from streams.errors import CommitUnknown, LogFull, MillstreamError, RecordRejected, StoreRefused
 from streams.log import AppendAnswer, AppendRequest
 
 PREFIX = "/webhooks/"
@@ -167,6 +167,9 @@ class WebhookEndpoint:
         except StoreRefused as error:
             detail = "the records can't be taken now; their owner finds the reason in the service's log"
             raise unavailable(detail, reason=error.message) from None
+        except RecordRejected as error:
+            detail = "the records are larger than the log takes: nothing was written; their owner finds why in its log"
+            raise Refusal(413, detail, reason=error.message) from None
         except MillstreamError as error:
             raise unavailable("the store can't be reached: try again with the same id", reason=error.message) from None
         if answer.conflict:

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from streams.errors import CommitUnknown, LogFull, StoreBroken, StoreUnavailable
+from streams.errors import CommitUnknown, LogFull, RecordRejected, StoreBroken, StoreUnavailable
 from streams.model.record import Partition
 from tests.scripted_log import ScriptedLog
 from tests.webhook_server import WebhookServer, read_to_end, serve
@@ -428,6 +428,16 @@ def test_a_store_in_trouble_is_503_and_the_next_request_is_taken(error: Exceptio
         refused = post(server, "leads", b"{}")
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
         assert tells in refused.json()["detail"]
+        assert post(server, "leads", b"{}").status_code == 200
+
+
+def test_records_that_the_log_never_takes_are_413_so_that_nobody_sends_them_for_ever() -> None:
+    log = ScriptedLog()
+    log.fail_next(RecordRejected("a record of that size is refused"))
+    with serve({"webhook": "leads"}, log=log) as server:
+        refused = post(server, "leads", b"{}")
+        assert refused.status_code == 413
+        assert "nothing was written" in refused.json()["detail"]
         assert post(server, "leads", b"{}").status_code == 200
 
 

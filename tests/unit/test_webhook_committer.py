@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 import pytest
 
 from connectors.webhook.committer import Committer
-from streams.errors import CommitUnknown, LogFull, StoreBroken, StoreUnavailable
-from streams.log import AppendRequest, Entry, OffsetRange
+from streams.errors import (
+    CommitUnknown,
+    LogFull,
+    RecordRejected,
+    StoreBroken,
+    StoreRefused,
+    StoreUnavailable,
+    UsageError,
+)
+from streams.log import AppendAnswer, AppendRequest, Entry, OffsetRange
 from streams.model.record import Partition
 from tests.scripted_log import ScriptedLog
 
@@ -70,8 +78,18 @@ def test_a_full_queue_refuses_at_once_and_has_room_again_after_the_commit() -> N
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("error", [LogFull("disk"), StoreUnavailable("away"), CommitUnknown("lost")])
-def test_a_transient_error_is_each_senders_answer_and_the_next_commit_goes_on(error: Exception) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        LogFull("disk"),
+        StoreUnavailable("away"),
+        CommitUnknown("lost"),
+        StoreRefused("no right"),
+        RecordRejected("too large"),
+        UsageError("a certificate that cannot be read"),
+    ],
+)
+def test_an_error_is_each_senders_answer_and_the_next_commit_goes_on(error: Exception) -> None:
     async def main() -> None:
         log = ScriptedLog()
         log.fail_next(error)
@@ -83,6 +101,35 @@ def test_a_transient_error_is_each_senders_answer_and_the_next_commit_goes_on(er
         await committer.close()
 
     asyncio.run(main())
+
+
+def test_what_went_wrong_with_one_request_is_the_answer_to_that_one() -> None:
+    async def main() -> None:
+        log = _RefusingLog()
+        appended: list[frozenset[str]] = []
+        committer = Committer(log, on_broken=unexpected, on_appended=appended.append)
+        committer.start()
+        futures = [committer.submit(request(value)) for value in (b"1", b"large", b"2")]
+        first, refused, last = await asyncio.gather(*futures, return_exceptions=True)
+        assert isinstance(refused, RecordRejected)
+        assert isinstance(first, AppendAnswer)
+        assert isinstance(last, AppendAnswer)
+        with pytest.raises(RecordRejected):
+            await committer.submit(request(b"large"))
+        assert committer.waiting_records == 0
+        await committer.close()
+        assert appended == [frozenset({"t"})]
+
+    asyncio.run(main())
+
+
+class _RefusingLog(ScriptedLog):
+    """Refuses each request that is `large`, and takes the others."""
+
+    def append(self, requests: Sequence[AppendRequest]) -> list[AppendAnswer]:
+        taken = iter(super().append([each for each in requests if each.entries[0].value != b"large"]))
+        refused = AppendAnswer(0, 0, (), error=RecordRejected("too large"))
+        return [refused if each.entries[0].value == b"large" else next(taken) for each in requests]
 
 
 @pytest.mark.parametrize("error", [StoreBroken("fsync"), RuntimeError("a defect")])
