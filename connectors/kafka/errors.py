@@ -23,6 +23,7 @@ RIGHTS_ERRORS = (
     kafka.ClusterAuthorizationFailedError,
     kafka.TransactionalIdAuthorizationFailed,
 )
+TOO_LARGE = (kafka.MessageSizeTooLargeError, kafka.RecordListTooLargeError)
 
 
 @contextmanager
@@ -80,15 +81,18 @@ def _refused(settings: KafkaSettings, operation: str, kind: str, name: str, *, i
 
 
 def ours(error: BaseException, where: str) -> MillstreamError:
-    """The error that says the same."""
+    """The error that says the same; one of ours is as it was."""
+    if isinstance(error, MillstreamError):
+        return error
     text = str(error) or type(error).__name__
     if isinstance(error, LOGIN_ERRORS):
         return StoreRefused(
             f"Kafka at {where} refuses the login: {text}",
             hint="check `sasl_username`, `sasl_password` and `sasl_mechanism` in the log's URL",
         )
-    if isinstance(error, kafka.MessageSizeTooLargeError | kafka.RecordListTooLargeError):
+    if isinstance(error, TOO_LARGE):
         return RecordRejected(
-            f"Kafka refuses a record of that size: {text}", hint="raise max.message.bytes of the topic"
+            f"Kafka refuses records of that size: {text}",
+            hint="raise max.message.bytes of the topic, or send fewer at once",
         )
     return StoreUnavailable(f"Kafka at {where} does not answer: {text}", hint=AWAY_HINT)

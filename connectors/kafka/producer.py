@@ -13,12 +13,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, KafkaTimeoutError
+from aiokafka.errors import (
+    KafkaError,
+    KafkaTimeoutError,
+    OutOfOrderSequenceNumber,
+    ProducerClosed,
+)
 
-from connectors.kafka.errors import RIGHTS_ERRORS, allowed
+from connectors.kafka.errors import RIGHTS_ERRORS, TOO_LARGE, allowed, kafka_errors, ours
 from connectors.kafka.settings import KafkaSettings
-from streams.errors import CommitUnknown, LogFull
-from streams.log import ORDINAL_HEADER, REQUEST_ID_HEADER, AppendAnswer, AppendRequest, LogRecord, OffsetRange
+from streams.errors import CommitUnknown, LogFull, MillstreamError, RecordRejected
+from streams.log import ORDINAL_HEADER, REQUEST_ID_HEADER, AppendAnswer, AppendRequest, Entry, LogRecord, OffsetRange
 from streams.model.record import Partition
 from streams.model.seen_id import SeenKey
 
@@ -27,6 +32,10 @@ ACKNOWLEDGE_S = 8.0
 ABORT_S = 2.0
 STOP_S = 3.0  # with the two before 13 s, less than a call of the log may take
 TRANSACTION_TIMEOUT_MS = 10_000
+REQUEST_BYTES = 2 * BATCH_BYTES
+NOT_TRIED = (OutOfOrderSequenceNumber, ProducerClosed)  # another batch of the same producer was refused
+
+_Outcome = list[OffsetRange] | MillstreamError
 
 
 @dataclass(slots=True)
@@ -35,8 +44,22 @@ class _Lot:
 
     topic: str
     partition: int
+    make_batch: Callable[[], Any]
     batch: Any
     placed: list[tuple[int, int, int]] = field(default_factory=list)  # request, first, records
+
+    def put(self, number: int, request: AppendRequest) -> None:
+        self.placed.append((number, self.batch.record_count(), len(request.entries)))
+        for index in range(len(request.entries)):
+            if self.batch.append(**_message(request, index)) is None:
+                raise LogFull("a batch for Kafka was fuller than it was reckoned", hint="send fewer records at once")
+
+    def of(self, numbers: Sequence[int], requests: Sequence[AppendRequest]) -> _Lot:
+        """Another, of some of these requests: a batch is sent once."""
+        lot = _Lot(self.topic, self.partition, self.make_batch, self.make_batch())
+        for number in numbers:
+            lot.put(number, requests[number])
+        return lot
 
 
 class KafkaProducer:
@@ -58,105 +81,147 @@ class KafkaProducer:
         self._turns = itertools.count()
 
     async def append(self, requests: Sequence[AppendRequest]) -> list[AppendAnswer]:
-        """Raises CommitUnknown where the brokers have not answered in time: it may be there or not; StoreRefused where
-        a topic may not be written: what was for other topics may be there or not."""
+        """One answer each, with what went wrong with it: CommitUnknown where the brokers have not answered in time,
+        StoreRefused where its topic may not be written, RecordRejected where it is too large.
+
+        Raises the error of a request that is alone, and what went wrong before anything was sent.
+        """
         counts = {topic: await self._partitions(topic) for topic in {request.topic for request in requests}}
         lots: dict[tuple[str, int], list[_Lot]] = defaultdict(list)
         spread: list[int] = []
         producer = await self._idempotent(requests[0].topic)
         for number, request in enumerate(requests):
             places = _places(request, counts[request.topic], turn=next(self._turns))
-            if len(set(places)) > 1 or not self._put(producer, lots, number, request, places[0] if places else 0):
+            if len(set(places)) > 1 or not _put(producer, lots, number, request, places[0] if places else 0):
                 spread.append(number)
-        sending = [self._send(producer, lot) for each in lots.values() for lot in each]
-        try:
-            with allowed(self._settings, "Write"):
-                async with asyncio.timeout(ACKNOWLEDGE_S):
-                    bases = await asyncio.gather(*sending)
-        except (KafkaTimeoutError, TimeoutError) as error:
-            raise _unknown(self._settings.where) from error
-        offsets: dict[int, list[OffsetRange]] = defaultdict(list)
-        for lot, base in zip([lot for each in lots.values() for lot in each], bases, strict=True):
-            for number, first, records in lot.placed:
-                offsets[number].append(OffsetRange(lot.partition, base + first, base + first + records - 1))
+        until_s = asyncio.get_running_loop().time() + ACKNOWLEDGE_S
+        outcomes = await self._deliver([lot for each in lots.values() for lot in each], requests, until_s=until_s)
         for number in spread:
-            with allowed(self._settings, "Write", transactional_ids=self._transactional_ids):
-                offsets[number] = await self._append_whole(requests[number], counts[requests[number].topic])
-        return [
-            AppendAnswer(len(request.entries), 0, tuple(offsets[number])) for number, request in enumerate(requests)
-        ]
+            try:
+                outcomes[number] = await self._append_whole(
+                    requests[number], counts[requests[number].topic], until_s=until_s
+                )
+            except (MillstreamError, KafkaError, TimeoutError, OSError, AssertionError) as error:
+                outcomes[number] = self._told(error)
+        answers = [_answer(request, outcomes[number]) for number, request in enumerate(requests)]
+        if len(answers) == 1 and answers[0].error is not None:
+            raise answers[0].error
+        return answers
 
     async def copy(self, partition: Partition, records: Sequence[LogRecord], ids: Mapping[int, SeenKey]) -> None:
         """Records of another log, in order, without a transaction, so that their offsets have no holes. `ids` by
         offset. Raises CommitUnknown: then the partition's end says how many are there."""
-        producer = await self._idempotent(partition.topic)
-        waiting = list(records)
+        waiting, bytes_max = list(records), BATCH_BYTES
         while waiting:
-            lot = _Lot(partition.topic, partition.index, producer.create_batch())
+            producer = await self._idempotent(partition.topic)
+            lot = _Lot(partition.topic, partition.index, producer.create_batch, producer.create_batch())
             taken = 0
             while taken < len(waiting):
                 message = _copied(waiting[taken], ids.get(waiting[taken].offset))
                 size = len(message["value"]) + len(message["key"] or b"") + 150
-                if taken and lot.batch.size() + size > BATCH_BYTES:
+                if taken and lot.batch.size() + size > bytes_max:
                     break
                 if lot.batch.append(**message) is None:
                     break
                 taken += 1
             if not taken:
                 raise LogFull("a record is larger than a batch for Kafka may be", hint="it cannot be moved there")
-            del waiting[:taken]
-            try:
-                with allowed(self._settings, "Write"):
-                    async with asyncio.timeout(ACKNOWLEDGE_S):
-                        await self._send(producer, lot)
-            except (KafkaTimeoutError, TimeoutError) as error:
-                raise _unknown(self._settings.where) from error
+            until_s = asyncio.get_running_loop().time() + ACKNOWLEDGE_S
+            (sent,) = await self._send_all([lot], until_s=until_s)
+            if isinstance(sent, TOO_LARGE) and taken > 1:
+                bytes_max //= 2
+            elif isinstance(sent, BaseException):
+                raise self._told(sent) from sent
+            else:
+                del waiting[:taken]
 
     async def close(self) -> None:
         await asyncio.gather(*[stop(each) for each in (self._producer, self._whole) if each is not None])
 
-    def _put(
-        self,
-        producer: AIOKafkaProducer,
-        lots: dict[tuple[str, int], list[_Lot]],
-        number: int,
-        request: AppendRequest,
-        partition: int,
-    ) -> bool:
-        """Put a request into the batch of its partition, or a new one; False where it is larger than a batch."""
-        size = sum(len(entry.value) + len(entry.key or "") + 150 for entry in request.entries)
-        if size > BATCH_BYTES:
-            return False
-        held = lots[request.topic, partition]
-        if not held or held[-1].batch.size() + size > BATCH_BYTES:
-            held.append(_Lot(request.topic, partition, producer.create_batch()))
-        lot = held[-1]
-        lot.placed.append((number, lot.batch.record_count(), len(request.entries)))
-        for index in range(len(request.entries)):
-            if lot.batch.append(**_message(request, index)) is None:
-                raise LogFull("a batch for Kafka was fuller than it was reckoned", hint="send fewer records at once")
-        return True
+    async def _deliver(
+        self, lots: Sequence[_Lot], requests: Sequence[AppendRequest], *, until_s: float
+    ) -> dict[int, _Outcome]:
+        """What became of each request. A lot of several that is too large is sent again in halves: nothing of it was
+        written. So is what its producer was refused for no fault of its own."""
+        outcomes: dict[int, _Outcome] = {}
+        while lots:
+            again: list[_Lot] = []
+            for lot, base in zip(lots, await self._send_all(lots, until_s=until_s), strict=True):
+                is_late = asyncio.get_running_loop().time() >= until_s
+                numbers = [number for number, _, _ in lot.placed]
+                if not isinstance(base, BaseException):
+                    for number, first, records in lot.placed:
+                        outcomes[number] = [OffsetRange(lot.partition, base + first, base + first + records - 1)]
+                elif isinstance(base, NOT_TRIED) and not is_late:
+                    again.append(lot.of(numbers, requests))
+                elif isinstance(base, TOO_LARGE) and len(numbers) > 1 and not is_late:
+                    half = len(numbers) // 2
+                    again += [lot.of(numbers[:half], requests), lot.of(numbers[half:], requests)]
+                else:
+                    outcomes |= dict.fromkeys(numbers, self._told(base))
+            lots = again
+        return outcomes
 
-    async def _send(self, producer: AIOKafkaProducer, lot: _Lot) -> int:
+    async def _send_all(self, lots: Sequence[_Lot], *, until_s: float) -> list[int | BaseException]:
+        """The offset of each batch's first record, or what went wrong with it."""
+        try:
+            async with asyncio.timeout_at(until_s):
+                producer = await self._idempotent(lots[0].topic)
+        except (MillstreamError, KafkaError, TimeoutError, OSError) as error:
+            return [ours(error, self._settings.where)] * len(lots)
+        sending = [self._send(producer, lot, until_s=until_s) for lot in lots]
+        found = await asyncio.gather(*sending, return_exceptions=True)
+        if any(isinstance(each, KafkaError) and not isinstance(each, KafkaTimeoutError) for each in found):
+            await self._give_up(producer)
+        return found
+
+    async def _give_up(self, producer: AIOKafkaProducer) -> None:
+        """After a batch was refused: its number is used up, so the brokers would refuse all that this producer sends
+        to the partition afterwards. Who else waits for it still gets an answer, CommitUnknown at worst."""
+        if self._producer is producer:
+            self._producer = None
+            await stop(producer)
+
+    async def _send(self, producer: AIOKafkaProducer, lot: _Lot, *, until_s: float) -> int:
         """The offset of the batch's first record, once it is acknowledged."""
         lot.batch.close()
-        sent = await producer.send_batch(lot.batch, lot.topic, partition=lot.partition)
-        return int((await sent).offset)
+        async with asyncio.timeout_at(until_s):
+            sent = await producer.send_batch(lot.batch, lot.topic, partition=lot.partition)
+            return int((await sent).offset)
 
-    async def _append_whole(self, request: AppendRequest, partitions: int) -> list[OffsetRange]:
+    def _told(self, error: BaseException) -> MillstreamError:
+        """Ours of what came of sending. Raises what is not Kafka's."""
+        if isinstance(error, KafkaTimeoutError | TimeoutError):
+            return _unknown(self._settings.where)
+        try:
+            with (
+                kafka_errors(self._settings.where),
+                allowed(self._settings, "Write", transactional_ids=self._transactional_ids),
+            ):
+                raise error
+        except MillstreamError as told:
+            return told
+
+    async def _append_whole(self, request: AppendRequest, partitions: int, *, until_s: float) -> list[OffsetRange]:
         """A request that goes to several partitions, or is larger than a batch: in one transaction."""
+        largest = max(map(_size, request.entries))
+        if largest > REQUEST_BYTES:
+            raise RecordRejected(
+                f"a record of {largest:,} bytes is larger than what is sent to Kafka",
+                hint=f"a record may have {REQUEST_BYTES:,} bytes",
+            )
         places = _places(request, partitions, turn=next(self._turns))
         async with self._lock:
-            if self._whole is None:
-                self._whole = await self._started(transactional_id=self._transactional_id)
-            producer = self._whole
             try:
-                async with asyncio.timeout(ACKNOWLEDGE_S):
-                    found = await _committed(producer, request, places)
+                async with asyncio.timeout_at(until_s):
+                    if self._whole is None:
+                        self._whole = await self._started(transactional_id=self._transactional_id)
+                    found = await _committed(self._whole, request, places)
             except BaseException as error:
-                self._whole = None
-                await _abort(producer)
-                if isinstance(error, RIGHTS_ERRORS):
+                producer, self._whole = self._whole, None
+                if producer is not None:
+                    await _abort(producer)
+                if isinstance(error, (*RIGHTS_ERRORS, *TOO_LARGE)):
                     raise
                 if isinstance(error, KafkaError | TimeoutError | AssertionError):
                     raise _unknown(self._settings.where) from error
@@ -180,7 +245,7 @@ class KafkaProducer:
             acks="all",
             linger_ms=0,
             max_batch_size=BATCH_BYTES,
-            max_request_size=2 * BATCH_BYTES,
+            max_request_size=REQUEST_BYTES,
             request_timeout_ms=int(ACKNOWLEDGE_S * 1000),
             transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
             **options,
@@ -222,6 +287,35 @@ async def _abort(producer: AIOKafkaProducer) -> None:
     with suppress(TimeoutError, KafkaError, OSError, AssertionError):  # it asserts that there is one to abort
         await asyncio.wait_for(producer.abort_transaction(), ABORT_S)
     await stop(producer)
+
+
+def _put(
+    producer: AIOKafkaProducer,
+    lots: dict[tuple[str, int], list[_Lot]],
+    number: int,
+    request: AppendRequest,
+    partition: int,
+) -> bool:
+    """Put a request into the batch of its partition, or a new one; False where it is larger than a batch."""
+    size = sum(map(_size, request.entries))
+    if size > BATCH_BYTES:
+        return False
+    held = lots[request.topic, partition]
+    if not held or held[-1].batch.size() + size > BATCH_BYTES:
+        held.append(_Lot(request.topic, partition, producer.create_batch, producer.create_batch()))
+    held[-1].put(number, request)
+    return True
+
+
+def _size(entry: Entry) -> int:
+    """What a record takes in a batch, and more."""
+    return len(entry.value) + len(entry.key or "") + 150
+
+
+def _answer(request: AppendRequest, outcome: _Outcome) -> AppendAnswer:
+    if isinstance(outcome, MillstreamError):
+        return AppendAnswer(0, 0, (), error=outcome)
+    return AppendAnswer(len(request.entries), 0, tuple(outcome))
 
 
 def _unknown(where: str) -> CommitUnknown:
