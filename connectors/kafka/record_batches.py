@@ -22,15 +22,24 @@ from streams.log_records import NONE, LogRecords
 
 CHECKED_VERSIONS = frozenset({"0.14.0"})
 READ_COMMITTED = 1
+FIRST = datetime.min.replace(tzinfo=UTC)
+LAST = datetime(9999, 12, 31, 23, 59, 59, 999_000, UTC)  # in whole milliseconds
 
 Slices = dict[TopicPartition, LogRecords]
 
 
 class Times(dict[int, datetime]):
-    """Milliseconds since 1970 as aware datetimes: one object for all that are equal."""
+    """Milliseconds since 1970 as aware datetimes: one object for all that are equal.
+
+    A producer may send any number, say microseconds: one that is no datetime counts as the first or the last.
+    """
 
     def __missing__(self, ms: int) -> datetime:
-        at = self[ms] = datetime.fromtimestamp(ms / 1000, UTC)
+        try:
+            at = datetime.fromtimestamp(ms / 1000, UTC)
+        except (ValueError, OverflowError, OSError):
+            at = FIRST if ms < 0 else LAST
+        self[ms] = at
         return at
 
 

@@ -21,6 +21,7 @@ from streams.decisions.retry import FailurePolicy, OnError
 from streams.errors import Fenced, NodeFailed, PositionInvalid, StoreUnavailable, TransientError
 from streams.history.verify import verify
 from streams.history.why import why
+from streams.log import AppendRequest, Entry
 from streams.model.dead_letter import DeadLetterState
 from streams.model.position import Build
 from streams.model.record import Kind, Partition, Record
@@ -32,6 +33,9 @@ from tests.contract.engine import Engine, reader, sink
 
 if TYPE_CHECKING:
     import pandas as pd
+
+FIRST = datetime.min.replace(tzinfo=UTC)
+LAST = datetime(9999, 12, 31, 23, 59, 59, 999_000, UTC)
 
 
 @pytest.fixture
@@ -67,6 +71,22 @@ def test_partitions_are_each_in_order_and_appended_rows_stay_in_theirs(engine: E
         engine.append("t", {"n": n}, partition=n % 3)
     engine.consume(sink("t", records_max=4))
     assert [row["n"] for row in engine.rows("t")] == [n for part in range(3) for n in range(30) if n % 3 == part]
+    assert verify(engine.store, deep=True).ok
+
+
+@pytest.mark.parametrize("at", [FIRST, LAST])
+def test_a_record_of_the_first_or_the_last_time_there_is_is_passed(engine: Engine, at: datetime) -> None:
+    engine.append("leads", {"n": 0})
+    odd = tuple(Entry(value) for value in (b'{"n": 1}', b"no object"))
+    engine.store.log.append([AppendRequest("leads", odd, at)])
+    engine.append("leads", {"n": 2})
+    engine.consume(sink("leads"))
+    assert engine.rows("leads") == [{"n": 0}, {"n": 1}, {"n": 2}]
+    with engine.store.read() as tx:
+        (letter,) = tx.dead_letters.all()
+    assert letter.timestamp == at
+    explained = why(engine.store, "leads", 1)
+    assert [record.offset for shown in explained.inputs for record in shown.records] == [1]
     assert verify(engine.store, deep=True).ok
 
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable, Coroutine, Iterator
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -195,6 +196,33 @@ def test_keys_headers_tombstones_times_and_what_is_no_text(
     assert [record.value for record in found] == [b"{}", b"", b"", b"{}"]
     assert found[0].headers == (("a", b"1"), ("a", b"2"))
     assert [record.timestamp.timestamp() for record in found[:2]] == [0.001, 1_700_000_000.123]
+
+
+@pytest.mark.kafka
+def test_a_time_that_is_no_datetime_is_the_last_there_is_and_what_follows_is_read(
+    broker: str, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(broker, topic, message_timestamp_after_max_ms=2**63 - 1)
+    microseconds = 1_700_000_000_000_000
+    produce(broker, sent(topic, 0, 2, timestamp_ms=microseconds))
+    produce(broker, sent(topic, 2, 1, timestamp_ms=1_700_000_000_000))
+    found = both(broker, topic, monkeypatch)
+    assert numbers(found) == [0, 1, 2]
+    assert [record.timestamp.year for record in found] == [9999, 9999, 2023]
+
+
+@pytest.mark.parametrize(
+    ("ms", "at"),
+    [
+        (1_700_000_000_000_000, record_batches.LAST),
+        (2**63 - 1, record_batches.LAST),
+        (-62_135_596_800_000, record_batches.FIRST),
+        (-62_135_596_800_001, record_batches.FIRST),
+        (-(2**63), record_batches.FIRST),
+    ],
+)
+def test_times_at_and_beyond_the_ends_of_what_a_datetime_holds(ms: int, at: datetime) -> None:
+    assert record_batches.Times()[ms] == at
 
 
 @pytest.mark.kafka
