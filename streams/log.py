@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, NoReturn, Protocol
 
-from streams.errors import MillstreamError, StoreRefused, UsageError
+from streams.errors import MillstreamError, StopError, UsageError
 from streams.model.record import Partition
 from streams.model.seen_id import SeenId
 from streams.model.source import Format
@@ -116,7 +116,7 @@ class LogSlice:
 
 
 OnChange = Callable[[frozenset[int] | None], None]
-OnRefused = Callable[[StoreRefused], None]
+OnRefused = Callable[[StopError], None]
 
 
 class Member(Protocol):
@@ -220,9 +220,9 @@ class Log(Protocol):
         """Be a member of the group `name` of this store, which reads a topic. Returns at once.
 
         `on_change` is told the indexes of the partitions given whenever they change, and None while the group makes up
-        its mind: nothing may be read then. `on_refused` is told where the group does not take this worker, once for
-        each reason; it is tried on. Neither may block. A member that is not heard of for `session_s` loses what
-        it was given.
+        its mind: nothing may be read then. `on_refused` is told where the group does not take this worker, or cannot
+        be gone to before a person has mended something, once for each reason; it is tried on. Neither may block. A
+        member that is not heard of for `session_s` loses what it was given.
         """
         ...
 

@@ -20,7 +20,7 @@ from aiokafka.errors import KafkaError
 from connectors.kafka.errors import allowed, ours
 from connectors.kafka.loop import KafkaLoop
 from connectors.kafka.settings import KafkaSettings
-from streams.errors import StoreRefused
+from streams.errors import StopError
 from streams.log import OnChange, OnRefused
 
 HEARTBEATS = 4  # in a session: three may be lost
@@ -79,26 +79,37 @@ class KafkaMember:
             self._task.cancel()
 
     async def _run(self) -> None:
-        """The root of the membership: a member that was thrown out, or lost its brokers, joins again."""
+        """The root of the membership: a member that was thrown out, or lost its brokers, joins again, whatever
+        it was: a node whose member is gone would read nothing."""
         while not self._closed:
             try:
                 with allowed(self._settings, "Read", group=self._group):
                     await self._belong()
-            except StoreRefused as error:
-                self._refuse(error)
-            except (KafkaError, OSError) as error:
-                _logger.warning("a group was left", group=self._group, error=ours(error, self._settings.where).message)
             except asyncio.CancelledError:
                 return
+            except Exception as error:  # noqa: BLE001 - the task's root
+                self._note_left(error)
             finally:
                 consumer, self._consumer = self._consumer, None
                 self._on_change(None)
                 if consumer is not None:
-                    with suppress(KafkaError, OSError):
-                        await asyncio.shield(consumer.stop())
+                    await self._stop(consumer)
             await asyncio.sleep(RETRY_S)
 
-    def _refuse(self, error: StoreRefused) -> None:
+    async def _stop(self, consumer: AIOKafkaConsumer) -> None:
+        try:
+            await asyncio.shield(consumer.stop())
+        except Exception as error:  # noqa: BLE001 - what a consumer says while it ends must not end the membership
+            _logger.warning("a member did not end well", group=self._group, error=repr(error))
+
+    def _note_left(self, error: Exception) -> None:
+        told = ours(error, self._settings.where)
+        if isinstance(told, StopError):
+            self._refuse(told)
+        else:
+            _logger.warning("a group was left", group=self._group, error=told.message, cause=repr(error))
+
+    def _refuse(self, error: StopError) -> None:
         """Said once; it is tried on, so that a right that is given is enough for whoever starts the node again."""
         if self._refused != error.message:
             self._refused = error.message

@@ -12,7 +12,7 @@ from functools import partial
 
 from millstream.worker.node_lease import is_divided, lease_of
 from nodes.graph.node import Node
-from streams.errors import StoreRefused
+from streams.errors import StopError
 from streams.log import Member, OnChange
 from streams.model.position import Build
 from streams.model.record import Kind
@@ -41,7 +41,7 @@ class Shares:
         session_s: float,
         active: bool,
         report: Callable[[str, frozenset[int] | None], None],
-        refused: Callable[[str, StoreRefused], None],
+        refused: Callable[[str, StopError], None],
     ) -> None:
         self._store = store
         self._session_s = session_s

@@ -23,7 +23,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it names th
 )
 
 from connectors.kafka.log import KafkaLog, open_log
-from streams.errors import MillstreamError, StoreRefused
+from streams.errors import MillstreamError, StopError, StoreRefused
 from streams.log import AppendRequest, Entry
 from streams.model.record import Partition
 from tests.kafka_server import temporary_kafka
@@ -104,7 +104,7 @@ def request(topic: str, records: int = 1) -> AppendRequest:
     return AppendRequest(topic, (Entry(value),) * records, datetime.now(UTC))
 
 
-def check(error: StoreRefused, right: str, kind: str, name: str) -> None:
+def check(error: StopError, right: str, kind: str, name: str) -> None:
     assert f"refuses user 'ada': the right {right} on {kind} '{name}' is missing" in error.message
     option = f"--{kind.replace(' ', '-')} {name}"
     assert f"--add --allow-principal User:ada --operation {right} {option}" in error.hint
@@ -176,7 +176,7 @@ def test_a_member_names_its_group_and_is_given_its_share_once_it_may(
     guarded: Guarded, log: KafkaLog, topic: str
 ) -> None:
     changes: queue.SimpleQueue[frozenset[int] | None] = queue.SimpleQueue()
-    refusals: queue.SimpleQueue[StoreRefused] = queue.SimpleQueue()
+    refusals: queue.SimpleQueue[StopError] = queue.SimpleQueue()
     guarded.grant("topic", topic, "Read")
     member = log.join("node", topic, session_s=6.0, on_change=changes.put, on_refused=refusals.put)
     check(refusals.get(timeout=WAIT_S), "Read", "group", f"{log._store_id}.node")
