@@ -22,7 +22,7 @@ from aiokafka.errors import (
 
 from connectors.kafka.errors import RIGHTS_ERRORS, TOO_LARGE, allowed, kafka_errors, ours
 from connectors.kafka.settings import KafkaSettings
-from streams.errors import CommitUnknown, LogFull, MillstreamError, RecordRejected
+from streams.errors import CommitUnknown, LogFull, MillstreamError, RecordRejected, StoreUnavailable
 from streams.log import ORDINAL_HEADER, REQUEST_ID_HEADER, AppendAnswer, AppendRequest, Entry, LogRecord, OffsetRange
 from streams.model.record import Partition
 from streams.model.seen_id import SeenKey
@@ -44,7 +44,6 @@ class _Lot:
 
     topic: str
     partition: int
-    make_batch: Callable[[], Any]
     batch: Any
     placed: list[tuple[int, int, int]] = field(default_factory=list)  # request, first, records
 
@@ -54,12 +53,8 @@ class _Lot:
             if self.batch.append(**_message(request, index)) is None:
                 raise LogFull("a batch for Kafka was fuller than it was reckoned", hint="send fewer records at once")
 
-    def of(self, numbers: Sequence[int], requests: Sequence[AppendRequest]) -> _Lot:
-        """Another, of some of these requests: a batch is sent once."""
-        lot = _Lot(self.topic, self.partition, self.make_batch, self.make_batch())
-        for number in numbers:
-            lot.put(number, requests[number])
-        return lot
+
+_Lots = dict[tuple[str, int], list[_Lot]]
 
 
 class KafkaProducer:
@@ -79,6 +74,7 @@ class KafkaProducer:
         self._producer: AIOKafkaProducer | None = None
         self._whole: AIOKafkaProducer | None = None
         self._turns = itertools.count()
+        self._bytes_max: dict[str, int] = {}  # of a lot, by topic, where it has turned out to take less than usual
 
     async def append(self, requests: Sequence[AppendRequest]) -> list[AppendAnswer]:
         """One answer each, with what went wrong with it: CommitUnknown where the brokers have not answered in time,
@@ -87,16 +83,19 @@ class KafkaProducer:
         Raises the error of a request that is alone, and what went wrong before anything was sent.
         """
         counts = {topic: await self._partitions(topic) for topic in {request.topic for request in requests}}
-        lots: dict[tuple[str, int], list[_Lot]] = defaultdict(list)
+        lots: _Lots = defaultdict(list)
         spread: list[int] = []
-        producer = await self._idempotent(requests[0].topic)
+        make_batch = (await self._idempotent(requests[0].topic)).create_batch
         for number, request in enumerate(requests):
             places = _places(request, counts[request.topic], turn=next(self._turns))
-            if len(set(places)) > 1 or not _put(producer, lots, number, request, places[0] if places else 0):
+            if len(set(places)) > 1 or not self._put(lots, number, request, places[0] if places else 0, make_batch):
                 spread.append(number)
         until_s = asyncio.get_running_loop().time() + ACKNOWLEDGE_S
-        outcomes = await self._deliver([lot for each in lots.values() for lot in each], requests, until_s=until_s)
+        outcomes = await self._deliver(lots, requests, make_batch, until_s=until_s)
         for number in spread:
+            if _is_over(until_s):
+                outcomes[number] = _not_sent(self._settings.where)
+                continue
             try:
                 outcomes[number] = await self._append_whole(
                     requests[number], counts[requests[number].topic], until_s=until_s
@@ -114,7 +113,7 @@ class KafkaProducer:
         waiting, bytes_max = list(records), BATCH_BYTES
         while waiting:
             producer = await self._idempotent(partition.topic)
-            lot = _Lot(partition.topic, partition.index, producer.create_batch, producer.create_batch())
+            lot = _Lot(partition.topic, partition.index, producer.create_batch())
             taken = 0
             while taken < len(waiting):
                 message = _copied(waiting[taken], ids.get(waiting[taken].offset))
@@ -139,28 +138,46 @@ class KafkaProducer:
         await asyncio.gather(*[stop(each) for each in (self._producer, self._whole) if each is not None])
 
     async def _deliver(
-        self, lots: Sequence[_Lot], requests: Sequence[AppendRequest], *, until_s: float
+        self, lots: _Lots, requests: Sequence[AppendRequest], make_batch: Callable[[], Any], *, until_s: float
     ) -> dict[int, _Outcome]:
-        """What became of each request. A lot of several that is too large is sent again in halves: nothing of it was
-        written. So is what its producer was refused for no fault of its own."""
+        """What became of each request. What was too large together is sent again in smaller lots, and so is what its
+        producer was refused for another lot: nothing of it was written."""
         outcomes: dict[int, _Outcome] = {}
         while lots:
-            again: list[_Lot] = []
-            for lot, base in zip(lots, await self._send_all(lots, until_s=until_s), strict=True):
-                is_late = asyncio.get_running_loop().time() >= until_s
+            sent = [lot for each in lots.values() for lot in each]
+            lots = defaultdict(list)
+            for lot, base in zip(sent, await self._send_all(sent, until_s=until_s), strict=True):
                 numbers = [number for number, _, _ in lot.placed]
                 if not isinstance(base, BaseException):
                     for number, first, records in lot.placed:
                         outcomes[number] = [OffsetRange(lot.partition, base + first, base + first + records - 1)]
-                elif isinstance(base, NOT_TRIED) and not is_late:
-                    again.append(lot.of(numbers, requests))
-                elif isinstance(base, TOO_LARGE) and len(numbers) > 1 and not is_late:
-                    half = len(numbers) // 2
-                    again += [lot.of(numbers[:half], requests), lot.of(numbers[half:], requests)]
+                elif isinstance(base, NOT_TRIED) or (isinstance(base, TOO_LARGE) and len(numbers) > 1):
+                    if isinstance(base, TOO_LARGE):
+                        self._bytes_max[lot.topic] = min(self._lot_bytes_max(lot.topic), lot.batch.size() // 2)
+                    for number in numbers:
+                        self._put(lots, number, requests[number], lot.partition, make_batch)
                 else:
                     outcomes |= dict.fromkeys(numbers, self._told(base))
-            lots = again
+            if _is_over(until_s):
+                left = [number for each in lots.values() for lot in each for number, _, _ in lot.placed]
+                return outcomes | dict.fromkeys(left, _not_sent(self._settings.where))
         return outcomes
+
+    def _lot_bytes_max(self, topic: str) -> int:
+        return self._bytes_max.get(topic, BATCH_BYTES)
+
+    def _put(
+        self, lots: _Lots, number: int, request: AppendRequest, partition: int, make_batch: Callable[[], Any]
+    ) -> bool:
+        """Put a request into the batch of its partition, or a new one; False where it is larger than a batch."""
+        size = sum(map(_size, request.entries))
+        if size > BATCH_BYTES:
+            return False
+        held = lots[request.topic, partition]
+        if not held or held[-1].batch.size() + size > self._lot_bytes_max(request.topic):
+            held.append(_Lot(request.topic, partition, make_batch()))
+        held[-1].put(number, request)
+        return True
 
     async def _send_all(self, lots: Sequence[_Lot], *, until_s: float) -> list[int | BaseException]:
         """The offset of each batch's first record, or what went wrong with it."""
@@ -289,24 +306,6 @@ async def _abort(producer: AIOKafkaProducer) -> None:
     await stop(producer)
 
 
-def _put(
-    producer: AIOKafkaProducer,
-    lots: dict[tuple[str, int], list[_Lot]],
-    number: int,
-    request: AppendRequest,
-    partition: int,
-) -> bool:
-    """Put a request into the batch of its partition, or a new one; False where it is larger than a batch."""
-    size = sum(map(_size, request.entries))
-    if size > BATCH_BYTES:
-        return False
-    held = lots[request.topic, partition]
-    if not held or held[-1].batch.size() + size > BATCH_BYTES:
-        held.append(_Lot(request.topic, partition, producer.create_batch, producer.create_batch()))
-    held[-1].put(number, request)
-    return True
-
-
 def _size(entry: Entry) -> int:
     """What a record takes in a batch, and more."""
     return len(entry.value) + len(entry.key or "") + 150
@@ -316,6 +315,16 @@ def _answer(request: AppendRequest, outcome: _Outcome) -> AppendAnswer:
     if isinstance(outcome, MillstreamError):
         return AppendAnswer(0, 0, (), error=outcome)
     return AppendAnswer(len(request.entries), 0, tuple(outcome))
+
+
+def _is_over(until_s: float) -> bool:
+    return asyncio.get_running_loop().time() >= until_s
+
+
+def _not_sent(where: str) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"the records were not sent to Kafka at {where} within {ACKNOWLEDGE_S:g} s", hint="send them again"
+    )
 
 
 def _unknown(where: str) -> CommitUnknown:

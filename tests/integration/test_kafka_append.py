@@ -12,12 +12,12 @@ from datetime import UTC, datetime
 import pytest
 
 from connectors.kafka.log import CALL_S, KafkaLog, open_log
-from streams.errors import CommitUnknown, RecordRejected, TransientError
+from streams.errors import CommitUnknown, RecordRejected, StoreUnavailable, TransientError
 from streams.log import AppendAnswer, AppendRequest, Entry, LogRecord
 from streams.model.record import Partition
 from tests.kafka_server import temporary_kafka, tool
 
-NOON = datetime(2026, 5, 31, 12, tzinfo=UTC)
+NOW = datetime.now(UTC)  # the broker drops what is older than a week
 WAIT_S = 60.0
 
 
@@ -34,8 +34,16 @@ def log(kafka_bootstrap: str) -> Iterator[KafkaLog]:
 
 
 @pytest.fixture
-def small(log: KafkaLog, kafka_bootstrap: str, topic: str) -> str:
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine has the time to begin with several producers in one call."""
+    monkeypatch.setattr("connectors.kafka.producer.ACKNOWLEDGE_S", WAIT_S)
+    monkeypatch.setattr("connectors.kafka.log.CALL_S", 2 * WAIT_S)
+
+
+@pytest.fixture
+def small(log: KafkaLog, kafka_bootstrap: str, topic: str, patient: None) -> str:
     """A topic of two partitions that takes 10,000 bytes at once."""
+    del patient
     log.ensure_topic(topic, partitions=2)
     tool("configs", kafka_bootstrap, "--alter", "--topic", topic, "--add-config", "max.message.bytes=10000")
     return topic
@@ -43,7 +51,7 @@ def small(log: KafkaLog, kafka_bootstrap: str, topic: str) -> str:
 
 def record(topic: str, size_bytes: int, *, number: int = 0) -> AppendRequest:
     value = f"{number:05}".encode() + b"x" * (size_bytes - 5)
-    return AppendRequest(topic, (Entry(value),), NOON, partition=0)
+    return AppendRequest(topic, (Entry(value),), NOW, partition=0)
 
 
 def numbers(log: KafkaLog, topic: str) -> list[int]:
@@ -54,6 +62,7 @@ def numbers(log: KafkaLog, topic: str) -> list[int]:
     at, end = 0, info.end_offsets[0]
     while at < end:
         piece = log.read(Partition(topic, 0), at, records_max=100, below=end)
+        assert piece.first_offset == at
         found += [int(each.value[:5]) for each in piece.records]
         at = piece.next_offset
     return found
@@ -61,7 +70,7 @@ def numbers(log: KafkaLog, topic: str) -> list[int]:
 
 def spread(topic: str) -> AppendRequest:
     """A request that goes to both of two partitions."""
-    return AppendRequest(topic, tuple(Entry(b"{}", key=f"k{number}") for number in range(6)), NOON)
+    return AppendRequest(topic, tuple(Entry(b"{}", key=f"k{number}") for number in range(6)), NOW)
 
 
 def test_brokers_that_are_silent_in_a_transaction_are_given_up_in_time_and_gone_to_again() -> None:
@@ -118,8 +127,21 @@ def test_requests_that_are_too_large_together_are_taken_and_one_that_is_too_larg
     firsts = [answer.offsets[0].first for answer in answers if answer.error is None]
     assert [numbers(log, small)[first] for first in firsts] == [0, 1, 2, 3, 5, 6, 7, 8]
     assert log.append([record(small, 100)])[0].accepted == 1
+    producer = log._producer._producer
+    assert [answer.error for answer in log.append([record(small, 3000)] * 9)] == [None] * 9
+    assert log._producer._producer is producer  # it has learnt what the topic takes: nothing was refused
 
 
+def test_requests_that_could_not_be_sent_apart_in_time_are_not_refused_for_good(
+    log: KafkaLog, small: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connectors.kafka.producer._is_over", lambda until_s: True)
+    answers = log.append([record(small, 3000, number=number) for number in range(9)])
+    assert {type(answer.error) for answer in answers} == {StoreUnavailable}
+    assert numbers(log, small) == []
+
+
+@pytest.mark.usefixtures("patient")
 def test_several_batches_of_one_partition_are_taken_where_the_first_one_is_refused(
     log: KafkaLog, kafka_bootstrap: str, topic: str
 ) -> None:
@@ -134,22 +156,24 @@ def test_several_batches_of_one_partition_are_taken_where_the_first_one_is_refus
 def test_a_request_over_several_partitions_that_is_too_large_is_refused_whole(log: KafkaLog, small: str) -> None:
     entries = tuple(Entry(b"x" * 20_000 if number == 3 else b"{}", key=f"k{number}") for number in range(6))
     with pytest.raises(RecordRejected):
-        log.append([AppendRequest(small, entries, NOON)])
+        log.append([AppendRequest(small, entries, NOW)])
     assert numbers(log, small) == []
     assert log.append([spread(small)])[0].accepted == 6
 
 
-def test_a_record_that_is_larger_than_the_client_sends_is_refused(log: KafkaLog, topic: str) -> None:
+def test_a_record_that_is_larger_than_the_client_or_the_topic_takes_is_refused(log: KafkaLog, topic: str) -> None:
     log.ensure_topic(topic)
     with pytest.raises(RecordRejected, match="larger than what is sent"):
         log.append([record(topic, 3_000_000)])
+    with pytest.raises(RecordRejected, match="refuses records of that size"):
+        log.append([record(topic, 1_500_000)])  # larger than a batch
     assert log.append([record(topic, 100)])[0].accepted == 1
 
 
 def test_records_that_are_copied_go_in_batches_that_the_topic_takes(log: KafkaLog, small: str) -> None:
-    copied = [LogRecord(number, NOON, None, f"{number:05}".encode() + b"x" * 3000) for number in range(9)]
+    copied = [LogRecord(number, NOW, None, f"{number:05}".encode() + b"x" * 3000) for number in range(9)]
     assert log.restore(Partition(small, 0), copied, first_offset=0) == 9
     assert numbers(log, small) == list(range(9))
     with pytest.raises(RecordRejected):
-        log.restore(Partition(small, 0), [LogRecord(9, NOON, None, b"x" * 20_000)], first_offset=0)
-    assert log.restore(Partition(small, 0), [LogRecord(9, NOON, None, b"00009")], first_offset=0) == 10
+        log.restore(Partition(small, 0), [LogRecord(9, NOW, None, b"x" * 20_000)], first_offset=0)
+    assert log.restore(Partition(small, 0), [LogRecord(9, NOW, None, b"00009")], first_offset=0) == 10
