@@ -187,8 +187,9 @@ class DataNode(DataSource, metaclass=_InNamespace):
         return self
 
     def inputs(self) -> dict[str, DataSource]:
-        """`dependencies()`, checked. Raises TypeError."""
-        found = self.dependencies()
+        """`dependencies()`, asked in the node's namespace and checked. Raises TypeError."""
+        with entered_namespace(self.hash_namespace):
+            found = self.dependencies()
         if not isinstance(found, Mapping):
             raise TypeError(f"dependencies() of {type(self).__name__} returns a dict, not {type(found).__name__}")
         for name, each in found.items():
