@@ -5,7 +5,9 @@ Answers are kept in `.millstream/data_nodes.json` under a hash of what they foll
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -54,7 +56,7 @@ class Questions:
         try:
             done = subprocess.run(
                 [sys.executable, "-P", "-m", "nodes.data_node.answering"],
-                input=orjson.dumps(request, default=str),
+                input=_json(request),
                 capture_output=True,
                 check=False,
                 timeout=ASK_S,
@@ -91,5 +93,13 @@ def forget_answers(project_dir: Path) -> None:
 
 
 def _key(question: Question) -> str:
-    text = orjson.dumps(asdict(question), option=orjson.OPT_SORT_KEYS, default=str)
-    return hashlib.sha256(text).hexdigest()
+    return hashlib.sha256(_json(asdict(question))).hexdigest()
+
+
+def _json(value: object) -> bytes:
+    """With whole numbers of any size, infinities, and bytes as a configuration reads them."""
+    return json.dumps(value, sort_keys=True, default=_text).encode()
+
+
+def _text(value: object) -> str:
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)

@@ -29,7 +29,13 @@ def build_target(store: Store, target: str, *, config: str | None, directory: Pa
             hint=f"run the script: millstream data-node run {updater.origin.file}",
         )
     held = dict(updater.config) if config is None else _json(config)
-    return build_node(updater.origin.module, updater.origin.name, held, namespace=updater.namespace)
+    node = build_node(updater.origin.module, updater.origin.name, held, namespace=updater.namespace)
+    if config is None and node.update_hash != updater.update_hash:
+        raise UsageError(
+            f"the stored configuration of {updater.update_hash} does not give it again, but {node.update_hash}",
+            hint="run the script that builds it, or give its configuration by --config; nothing was run",
+        )
+    return node
 
 
 def _json(text: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ graph publish, with their tables.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -57,7 +58,7 @@ def answer_all(
 
 def main() -> None:
     """One request, one answer."""
-    asked = orjson.loads(sys.stdin.buffer.read())
+    asked = json.load(sys.stdin.buffer)
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     project = Path(asked["project"])

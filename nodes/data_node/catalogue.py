@@ -5,11 +5,10 @@ Whoever changes it first writes one row that all of them write, so that claims a
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
-
-import orjson
 
 from nodes.data_node.errors import DataNodeUnknown, HashClash, IdentifierClash
 from nodes.data_node.origin import Origin, same_class, still_exists
@@ -107,7 +106,8 @@ class Catalogue:
                 self._tx.meta.put(room + name, None)
 
     def _put(self, key: str, value: Updater | StoredTable | Identifier) -> None:
-        self._tx.meta.put(key, orjson.dumps(asdict(value), option=orjson.OPT_SORT_KEYS).decode())
+        # Not by orjson, which has no whole numbers beyond 64 bits.
+        self._tx.meta.put(key, json.dumps(asdict(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False))
 
     # Claims
 
@@ -170,14 +170,14 @@ class Catalogue:
 def _updater(text: str | None) -> Updater | None:
     if text is None:
         return None
-    held = orjson.loads(text)
+    held = json.loads(text)
     return Updater(**{**held, "origin": Origin(**held["origin"])})
 
 
 def _table(text: str | None) -> StoredTable | None:
     if text is None:
         return None
-    held = orjson.loads(text)
+    held = json.loads(text)
     given = {"columns": tuple(held["columns"]), "levels": tuple(held.get("levels", ()))}
     return StoredTable(**{**held, **given, "origin": Origin(**held["origin"])})
 
@@ -185,5 +185,5 @@ def _table(text: str | None) -> StoredTable | None:
 def _identifier(text: str | None) -> Identifier | None:
     if text is None:
         return None
-    held = orjson.loads(text)
+    held = json.loads(text)
     return Identifier(**{**held, "claimed_by": tuple(held["claimed_by"])})

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABCMeta, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic_core import PydanticSerializationError, to_json
 
 from nodes.data_node.configuration import DataNodeConfiguration
 from nodes.data_node.identity import Identity, identify
@@ -201,8 +204,12 @@ class DataNode(DataSource, metaclass=_InNamespace):
         return dict(found)
 
     def shown_config(self) -> dict[str, Any]:
-        """The configuration as people read it."""
-        held: dict[str, Any] = self.config.model_dump(mode="json", fallback=repr)
+        """The configuration as JSON has it; what JSON cannot hold is shown by its `repr`."""
+        try:
+            text = self.config.model_dump_json(fallback=repr)
+        except PydanticSerializationError:  # bytes of a model inside that says nothing of base64
+            text = to_json(self.config.model_dump(), bytes_mode="base64", inf_nan_mode="strings", fallback=repr)
+        held: dict[str, Any] = json.loads(text)
         return held
 
     def _reading(self) -> TableReading:
