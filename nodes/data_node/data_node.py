@@ -208,7 +208,8 @@ class DataNode(DataSource, metaclass=_InNamespace):
         try:
             text = self.config.model_dump_json(fallback=repr)
         except PydanticSerializationError:  # bytes of a model inside that says nothing of base64
-            text = to_json(self.config.model_dump(), bytes_mode="base64", inf_nan_mode="strings", fallback=repr)
+            values = self.config.model_dump()
+            text = to_json(values, bytes_mode="base64", inf_nan_mode="strings", fallback=repr).decode()
         held: dict[str, Any] = json.loads(text)
         return held
 
