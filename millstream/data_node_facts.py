@@ -31,16 +31,28 @@ def find_table(tx: Transaction, name: str) -> StoredTable:
 
 
 def find_updater(tx: Transaction, name: str) -> Updater:
-    """By update hash or its beginning; by a table's names where it has one updater. Raises DataNodeUnknown."""
-    updaters = Catalogue(tx).updaters()
-    exact = [each for each in updaters if each.update_hash == name]
-    found = exact or [each for each in updaters if each.update_hash.startswith(name)]
+    """By update hash; by identifier or storage hash of a table that has one updater; by the beginning of a hash. Raises
+    DataNodeUnknown."""
+    catalogue = Catalogue(tx)
+    exact = catalogue.updater(name)
+    if exact is not None:
+        return exact
+    found = []
+    if catalogue.storage_of(name) is None:
+        found = [each for each in catalogue.updaters() if each.update_hash.startswith(name)]
     if not found:
-        storage = find_table(tx, name).storage_hash
-        found = [each for each in updaters if each.storage_hash == storage]
+        found = catalogue.updaters(find_table(tx, name).storage_hash)
     if len(found) != 1:
         raise _unknown("updater", name, {each.update_hash for each in found})
     return found[0]
+
+
+def updaters_meant(tx: Transaction, name: str) -> list[Updater]:
+    """One updater, by its hash, or all of a table, by what else it is called: a storage hash is the table's, though one
+    of its updaters may have the same. Raises DataNodeUnknown."""
+    catalogue = Catalogue(tx)
+    exact = catalogue.updater(name) if catalogue.table(name) is None else None
+    return [exact] if exact is not None else catalogue.updaters(find_table(tx, name).storage_hash)
 
 
 def _begins(table: StoredTable, name: str) -> bool:

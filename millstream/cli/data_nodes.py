@@ -171,15 +171,11 @@ def history(
     limit: int = typer.Option(20, min=1, metavar="N", help="At most so many."),
 ) -> None:
     """List the runs of a node, or of all updaters of a table, newest first."""
-    from millstream.data_node_facts import find_table
+    from millstream.data_node_facts import updaters_meant
     from millstream.status.status import run_json
-    from nodes.data_node.catalogue import Catalogue
 
     with looked_at(ctx) as store, store.read() as tx:
-        catalogue = Catalogue(tx)
-        exact = catalogue.updater(node)
-        meant = [exact] if exact is not None else catalogue.updaters(find_table(tx, node).storage_hash)
-        found = [run for each in meant for run in tx.runs.last(each.update_hash, limit=limit)]
+        found = [run for each in updaters_meant(tx, node) for run in tx.runs.last(each.update_hash, limit=limit)]
     found = sorted(found, key=lambda run: (run.started_at, run.run_id), reverse=True)[:limit]
     if CommandContext.of(ctx).as_json:
         print_lines(run_json(run) for run in found)

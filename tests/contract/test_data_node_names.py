@@ -1,0 +1,49 @@
+"""What a name of a person means, on every store: updaters, tables and identifiers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from millstream.data_node_facts import find_updater, updaters_meant
+from nodes.data_node.errors import DataNodeUnknown
+from nodes.data_node.workplace import Workplace, using_store
+from streams.store import Store
+from streams.testing.manual_ambient import ManualAmbient
+from tests.data_nodes import Apart, daily, giving, prices, published
+
+
+@pytest.fixture(autouse=True)
+def place(store: Store, ambient: ManualAmbient) -> Iterator[Workplace]:
+    with using_store(store, ambient) as here:
+        yield here
+
+
+def test_a_name_means_a_hash_then_an_identifier_and_then_the_beginning_of_a_hash(store: Store) -> None:
+    node, other = prices(), prices("other", cls=Apart, node_metadata=published("price"))
+    with giving(prices=daily({1: 1.0}), other=daily({1: 2.0})):
+        node.run()
+        other.run()
+    with store.read() as tx:
+        assert find_updater(tx, node.update_hash).update_hash == node.update_hash
+        assert find_updater(tx, "price").update_hash == other.update_hash
+        assert find_updater(tx, other.storage_hash).update_hash == other.update_hash
+        assert find_updater(tx, "prices").update_hash == node.update_hash
+        with pytest.raises(DataNodeUnknown):
+            find_updater(tx, "pricey")
+
+
+def test_a_storage_hash_means_the_table_with_all_its_updaters(store: Store) -> None:
+    one, two = prices(node_metadata=published("shown")), prices(part="b")
+    with giving(prices=daily({1: 1.0}), b=daily({2: 2.0})):
+        one.run()
+        two.run()
+    assert one.update_hash == one.storage_hash == two.storage_hash
+    both = {one.update_hash, two.update_hash}
+    with store.read() as tx:
+        for name in (one.storage_hash, "shown"):
+            assert {each.update_hash for each in updaters_meant(tx, name)} == both
+        assert [each.update_hash for each in updaters_meant(tx, two.update_hash)] == [two.update_hash]
+        with pytest.raises(DataNodeUnknown):
+            updaters_meant(tx, "nothing")
