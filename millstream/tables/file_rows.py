@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,9 +172,11 @@ class TextBatch:
 
 def _csv(file: Path) -> Iterator[TextBatch]:
     with file.open("rb") as held, io.TextIOWrapper(held, encoding="utf-8-sig", newline="") as stream:
-        reader = csv.reader(stream, strict=True)
+        told = _Told(stream)
+        reader = csv.reader(told, strict=True)
         try:
             names = next(reader, None)
+            told.clear()
             if not names:
                 raise UsageError(f"{file} is empty", hint="its first line names the columns")
             if len(set(names)) < len(names):
@@ -183,8 +186,10 @@ def _csv(file: Path) -> Iterator[TextBatch]:
             line = reader.line_num + 1
             for values in reader:
                 if values:
-                    records.append(_csv_row(names, values, f"{file}:{line}"))
+                    cells = told.with_nulls(values) if "" in values else values
+                    records.append(_csv_row(names, cells, f"{file}:{line}"))
                     lines.append(line)
+                told.clear()
                 line = reader.line_num + 1
                 if len(records) == BATCH_ROWS:
                     yield TextBatch(file, records, lines, held.tell())
@@ -195,11 +200,37 @@ def _csv(file: Path) -> Iterator[TextBatch]:
             yield TextBatch(file, records, lines, held.tell())
 
 
-def _csv_row(names: Sequence[str], values: Sequence[str], place: str) -> dict[str, Any]:
+_CELL = re.compile(r'("[^"]*(?:""[^"]*)*"|[^,\r\n]*)(?:,|\r?\n|\r|$)')  # of a row that csv.reader has taken
+
+
+class _Told:
+    """Lines on their way to a csv.reader, which does not say whether an empty cell was quoted: those of one row are
+    held for that."""
+
+    def __init__(self, stream: Iterable[str]) -> None:
+        self._stream = iter(stream)
+        self._lines: list[str] = []
+        self.clear = self._lines.clear
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self._stream:
+            self._lines.append(line)
+            yield line
+
+    def with_nulls(self, values: Sequence[str]) -> list[str | None]:
+        """The row's values, with None for nothing between two commas."""
+        text = "".join(self._lines)
+        if '""' not in text:
+            return [value or None for value in values]
+        return [
+            value if value or written else None for value, written in zip(values, _CELL.findall(text), strict=False)
+        ]
+
+
+def _csv_row(names: Sequence[str], values: Sequence[str | None], place: str) -> dict[str, Any]:
     if len(values) != len(names):
-        raise RecordRejected(
-            f"{place}: the line has {len(values)} values for {len(names)} columns: {','.join(values)[:80]}"
-        )
+        text = ",".join(value or "" for value in values)
+        raise RecordRejected(f"{place}: the line has {len(values)} values for {len(names)} columns: {text[:80]}")
     return dict(zip(names, values, strict=True))
 
 

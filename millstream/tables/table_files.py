@@ -113,7 +113,7 @@ def _csv_cell(value: object) -> str:
         return _quoted(value) if not value or any(mark in value for mark in ',"\r\n') else value
     if isinstance(value, dict | list):
         return _quoted(json_bytes(value).decode())
-    return str(plain(value))
+    return _quoted(str(plain(value)))
 
 
 def _quoted(text: str) -> str:

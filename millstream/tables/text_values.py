@@ -35,12 +35,12 @@ def types_of(given: Iterable[str]) -> dict[str, str]:
 
 
 def typed(name: str, value: object, kind: Type | None, *, place: Callable[[int], str], row: int) -> object:
-    """Text as a value of a column; where the column is no Text, nothing between two commas is null. What is no text
-    stays as it is. Raises RowRejected, naming the place."""
+    """Text as a value of a column; an empty one is null in a column that can hold none. What is no text stays as it is.
+    Raises RowRejected, naming the place."""
     if not isinstance(value, str) or kind is None or kind is Type.TEXT:
         return value
     if not value:
-        return None
+        return b"" if kind is Type.BINARY else None
     try:
         if kind is Type.DATETIME and _is_finer(value):
             raise ValueRefused(f"{value!r} is finer than a microsecond; round it first")

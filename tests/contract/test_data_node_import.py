@@ -11,13 +11,16 @@ import pytest
 from millstream.data_node_removal import remove_table
 from millstream.tables import row_pile
 from millstream.tables.file_rows import RowFile
+from millstream.tables.table_files import write_file
 from millstream.tables.table_import import TableImport
+from millstream.tables.table_rows import read_rows
 from nodes.data_node.catalogue import Catalogue
 from nodes.data_node.errors import KeyConflict
 from nodes.data_node.table_progress import importer_of
 from nodes.data_node.workplace import Workplace, using_store
 from streams.checkpoint.manual_write import commit_manually
 from streams.checkpoint.output import Write
+from streams.checkpoint.tables import active_version
 from streams.errors import UsageError
 from streams.history.verify import verify
 from streams.model.table_version import TableOptions
@@ -150,5 +153,51 @@ def test_an_ordinary_table_takes_a_long_file_in_one_checkpoint_and_a_later_row_o
     with store.read() as tx:
         _, rows = tx.rows.query("select n, v, w from t order by n", {})
     if rows:  # the memory store runs no SQL
-        assert rows == [(0, "stood", None), (1, "c", ""), (2, "b", ""), (3, "d", "late")]
+        assert rows == [(0, "stood", None), (1, "c", None), (2, "b", None), (3, "d", "late")]
     assert verify(store).ok
+
+
+def exported(store: Store, table: str, file: Path) -> Path:
+    with store.read() as tx:
+        version = active_version(tx, table)
+        assert version is not None
+        write_file(tx, version, file, advance=lambda _: None)
+    return file
+
+
+TEXTS = ["x", None, "", 'a ""quoted"", one', "two\nlines", '"', " ", None, ""]
+
+
+def test_an_export_of_a_data_nodes_table_is_imported_with_every_value_as_it_was(
+    place: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("millstream.tables.file_rows.BATCH_ROWS", 2)
+    node = prices()
+    numbers = {day: float(day) for day in range(1, len(TEXTS) + 1)} | {3: float("nan")}
+    run(node, daily(numbers).assign(note=TEXTS))
+    before = node.get_df_between_dates()
+    file = exported(place.store, node.storage_hash, tmp_path / "x.csv")
+    remove_table(place.store, node.storage_hash)
+    run(node, daily({1: 1.0}).assign(note=[None]))
+    brought(node, file, place)
+    equal(node.get_df_between_dates(), before)
+    assert node.get_df_between_dates()["note"].isna().sum() == 2
+
+
+def test_an_export_of_an_ordinary_table_is_imported_with_every_value_as_it_was(
+    store: Store, ambient: ManualAmbient, tmp_path: Path
+) -> None:
+    rows = Rows()
+    for number, text in enumerate(TEXTS):
+        rows.append({"n": number, "text": text, "raw": text.encode() if text is not None else None})
+    commit_manually(store, [Write("one", rows, [None] * len(rows))], ambient=ambient)
+    file = RowFile(exported(store, "one", tmp_path / "x.csv"))
+    types = {"n": "Integer", "raw": "Binary"}
+    importer = TableImport(store, "two", ambient=ambient, from_text=True, types=types)
+    for batch in file.batches():
+        importer.take(batch)
+    importer.commit()
+    with store.read() as tx:
+        found = [list(read_rows(tx, version)) for t in ("one", "two") if (version := active_version(tx, t)) is not None]
+    one, two = ([(row.fields["n"], row.fields["text"], row.fields["raw"]) for row in each] for each in found)
+    assert one == two
