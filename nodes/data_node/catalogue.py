@@ -12,6 +12,7 @@ from typing import Any
 
 from nodes.data_node.errors import DataNodeUnknown, HashClash, IdentifierClash
 from nodes.data_node.origin import Origin, same_class, still_exists
+from streams.errors import UsageError
 from streams.store import Transaction
 
 _ROOM = "data_node:"
@@ -124,21 +125,40 @@ class Catalogue:
         self.save_table(table)
 
     def claim_identifier(self, name: str, storage_hash: str) -> None:
-        """Raises IdentifierClash where another table has the identifier."""
+        """Raises IdentifierClash where another table has the identifier, or one that differs in case alone; UsageError
+        for one that no view can have."""
         held = self.identifier(name)
         if held is None:
-            if self._tx.tables.table(name) is not None:
-                raise IdentifierClash(
-                    f"identifier {name!r} is the name of a table that no DataNode keeps", hint="choose another one"
-                )
+            _check_view_name(name)
+            self._check_free(name, storage_hash)
             self.save_identifier(Identifier(name, storage_hash, (storage_hash,)))
         elif storage_hash != held.storage_hash and storage_hash not in held.claimed_by:
-            owner = self.table(held.storage_hash)
-            by = f", the table of {owner.origin.qualified}" if owner is not None else ""
             raise IdentifierClash(
-                f"identifier {name!r} belongs to {held.storage_hash}{by}",
+                f"identifier {name!r} belongs to {self._described(held.storage_hash)}",
                 hint=f"choose another identifier, or move this one: `millstream data-node point {name} {storage_hash}`",
             )
+
+    def _check_free(self, name: str, storage_hash: str) -> None:
+        """SQL takes names that differ in case alone for one."""
+        folded = name.casefold()
+        for each in self.identifiers():
+            if each.identifier.casefold() == folded:
+                raise IdentifierClash(
+                    f"identifier {name!r} differs in case alone from {each.identifier!r}, which belongs to "
+                    f"{self._described(each.storage_hash)}",
+                    hint="choose another one",
+                )
+        tables = {storage_hash, *(each.storage_hash for each in self.tables())}
+        tables |= {each.name for each in self._tx.tables.tables()}
+        taken = next((each for each in sorted(tables) if each.casefold() == folded), None)
+        if taken is not None:
+            kept = self.table(taken) is not None
+            whose = self._described(taken) if kept else f"{taken}, a table that no DataNode keeps"
+            raise IdentifierClash(f"identifier {name!r} is the name of {whose}", hint="choose another one")
+
+    def _described(self, storage_hash: str) -> str:
+        owner = self.table(storage_hash)
+        return storage_hash if owner is None else f"{storage_hash}, the table of {owner.origin.qualified}"
 
     def point(self, name: str, storage_hash: str) -> Identifier:
         """Let an identifier show another table. Raises DataNodeUnknown for one that is not there."""
@@ -165,6 +185,14 @@ class Catalogue:
             return name
         updater = self.updater(name)
         return updater.storage_hash if updater is not None else None
+
+
+def _check_view_name(identifier: str) -> None:
+    if not identifier.strip() or identifier.casefold().startswith("sqlite_"):
+        raise UsageError(
+            f"a table cannot be published as {identifier!r}",
+            hint="choose an identifier that is not blank and does not begin with sqlite_",
+        )
 
 
 def _updater(text: str | None) -> Updater | None:

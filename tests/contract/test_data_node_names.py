@@ -7,8 +7,12 @@ from collections.abc import Iterator
 import pytest
 
 from millstream.data_node_facts import find_updater, updaters_meant
-from nodes.data_node.errors import DataNodeUnknown
+from nodes.data_node.errors import DataNodeUnknown, IdentifierClash
 from nodes.data_node.workplace import Workplace, using_store
+from streams.checkpoint.manual_write import commit_manually
+from streams.checkpoint.output import Write
+from streams.errors import UsageError
+from streams.rows.rows import Rows
 from streams.store import Store
 from streams.testing.manual_ambient import ManualAmbient
 from tests.data_nodes import Apart, daily, giving, prices, published
@@ -47,3 +51,27 @@ def test_a_storage_hash_means_the_table_with_all_its_updaters(store: Store) -> N
         assert [each.update_hash for each in updaters_meant(tx, two.update_hash)] == [two.update_hash]
         with pytest.raises(DataNodeUnknown):
             updaters_meant(tx, "nothing")
+
+
+def test_identifiers_that_differ_in_case_alone_are_one_name(store: Store, ambient: ManualAmbient) -> None:
+    owner = prices("a", node_metadata=published("Prices"))
+    rows = Rows()
+    rows.append({"n": 1})
+    commit_manually(store, [Write("Leads", rows, [None])], ambient=ambient)
+    with giving(a=daily({1: 1.0}), b=daily({1: 2.0})):
+        owner.run()
+        owner.run()
+        for name, says in {
+            "prices": f"differs in case alone from 'Prices', which belongs to {owner.storage_hash}, the table of",
+            "leads": "is the name of Leads, a table that no DataNode keeps",
+            owner.storage_hash.upper(): f"is the name of {owner.storage_hash}, the table of",
+            prices("b").storage_hash: f"is the name of {prices('b').storage_hash}",
+        }.items():
+            with pytest.raises(IdentifierClash, match=says):
+                prices("b", node_metadata=published(name)).run()
+
+
+@pytest.mark.parametrize("name", [" ", "sqlite_prices", "SQLITE_x"])
+def test_an_identifier_that_no_view_can_have_is_refused(name: str) -> None:
+    with giving(prices=daily({1: 1.0})), pytest.raises(UsageError, match="cannot be published"):
+        prices(node_metadata=published(name)).run()
