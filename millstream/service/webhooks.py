@@ -9,7 +9,6 @@ import structlog
 
 from connectors.webhook.config import Webhook, open_webhook, read_settings
 from millstream.tables.table_options import options_of
-from nodes.graph.entries import WebhookEntry
 from nodes.graph.graph import Graph
 from nodes.graph.node import Node
 from streams.errors import StoreRefused, UsageError
@@ -28,7 +27,7 @@ def open_webhooks(graph: Graph, *, reveal: Callable[[str], str]) -> tuple[dict[s
         if node.webhook is None or node.errors:
             continue
         try:
-            settings = read_settings(_settings(node.webhook))
+            settings = read_settings(node.webhook.endpoint_settings())
             declared = options_of(graph, node.webhook.webhook).declared
             validate = _validator(declared) if declared is not None else None
             topic = node.inputs[0].dataset.name
@@ -70,24 +69,6 @@ def _other_topic(tx: Transaction, node: Node) -> str | None:
     build = tx.agents.live_build(node.agent_name)
     read = {each.partition.topic for each in tx.agents.positions(build)} if build is not None else set()
     return min(read) if read and node.inputs[0].dataset.name not in read else None
-
-
-def _settings(entry: WebhookEntry) -> Mapping[str, object]:
-    """What the endpoint acts on, of what graph.yml may say."""
-    found: dict[str, Any] = {
-        "webhook": entry.webhook,
-        "dedup_window_days": entry.dedup_window_days,
-        "limits": {"body_bytes": entry.limits.body_bytes, "depth": entry.limits.depth},
-        "key": entry.key,
-        "partitions": entry.partitions,
-    }
-    if entry.auth is not None:
-        found["auth"] = (
-            entry.auth if entry.auth == "none" else entry.auth.model_dump(exclude_none=True, exclude_unset=True)
-        )
-    if entry.dedup is not None:
-        found["dedup"] = entry.dedup.model_dump()
-    return found
 
 
 def _validator(declared: Schema) -> Callable[[Mapping[str, Any]], None]:

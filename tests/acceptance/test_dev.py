@@ -77,6 +77,20 @@ def all_counted(service: LiveService, node_id: str) -> dict[str, float] | None:
     return counted if counted.get("records") == 20 else None
 
 
+def test_a_webhook_answers_with_the_status_that_graph_yml_says(tmp_path: Path) -> None:
+    graph = """
+        functions:
+          - {webhook: later, auth: none, status: 202}
+          - {webhook: silent, auth: none, status: 204}
+    """
+    with live(write_project(tmp_path / "p", graph)) as service:
+        later, silent = service.post("later", {"n": 1}), service.post("silent", {"n": 1})
+    assert (later.status_code, later.json()["accepted"]) == (202, 1)
+    assert (silent.status_code, silent.content) == (204, b"")
+    assert "content-length" not in silent.headers
+    assert "transfer-encoding" not in silent.headers
+
+
 def test_it_is_ready_when_it_says_so(project: Path) -> None:
     with live(project) as service:
         ready = httpx.get(f"{service.url}/readyz")
