@@ -66,16 +66,23 @@ class LiveService:
     """`millstream dev` (or other words), on a free port unless the words name one."""
 
     def __init__(
-        self, project: Path, *words: str, environment: Mapping[str, str] | None = None, mutant: str | None = None
+        self,
+        project: Path,
+        *words: str,
+        environment: Mapping[str, str] | None = None,
+        mutant: str | None = None,
+        inside: bool = False,
     ) -> None:
-        """`mutant` breaks one promise in the service's own process: a name of `tests.mutants`."""
+        """`mutant` breaks one promise in the service's own process: a name of `tests.mutants`. `inside`: started in the
+        project's folder, whose files its own interpreter does not import, as those of a command."""
         self.project = project
         self._errors = (project / "stderr.txt").open("ab")
         port = () if "--port" in words else ("--port", "0")
+        python = (sys.executable, "-P") if inside else (sys.executable,)
         program = ("millstream",) if mutant is None else ("tests.acceptance.mutated", mutant)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", *program, *(words or ("dev",)), *port, "--project", str(project)],
-            cwd=ROOT,
+            [*python, "-m", *program, *(words or ("dev",)), *port, "--project", str(project)],
+            cwd=project if inside else ROOT,
             env=environment_with(environment or {}),
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -133,9 +140,11 @@ class LiveService:
 
 
 @contextlib.contextmanager
-def live(project: Path, *words: str, environment: Mapping[str, str] | None = None) -> Iterator[LiveService]:
+def live(
+    project: Path, *words: str, environment: Mapping[str, str] | None = None, inside: bool = False
+) -> Iterator[LiveService]:
     """A service that is ready; killed at the end of the block if it still runs."""
-    service = LiveService(project, *words, environment=environment)
+    service = LiveService(project, *words, environment=environment, inside=inside)
     try:
         service.wait_ready()
         yield service

@@ -121,7 +121,7 @@ def compiled(sources: Mapping[str, str]) -> DescriptorPool:
             f"--descriptor_set_out={folder / 'out'}",
         ]
         done = subprocess.run(
-            [sys.executable, "-m", "grpc_tools.protoc", *includes, *words, ROOT],
+            [sys.executable, "-P", "-m", "grpc_tools.protoc", *includes, *words, ROOT],
             capture_output=True,
             text=True,
             timeout=COMPILE_S,

@@ -8,6 +8,7 @@ import sys
 from typing import Any, NotRequired
 
 import orjson
+import structlog
 from starlette.exceptions import HTTPException
 from typing_extensions import TypedDict
 
@@ -19,7 +20,11 @@ from millstream.worker.letters import letter_of, settle
 from millstream.worker.node_orders import request_runs, start_nodes, stop_nodes
 from streams.model.dead_letter import DeadLetterState
 
+STDERR_CHARS = 4_000  # the end of a traceback, in one line of the log
 REWIND_KEYS = frozenset({"to", "topic", "partition", "no_swap", "drop_older"})
+
+
+_logger = structlog.get_logger(__name__)
 
 
 class RewindBody(TypedDict):
@@ -57,9 +62,10 @@ def _retry(call: Call) -> SettledShape:
 
 
 def _rewind(call: Call) -> RewoundShape:
-    """By the command, in a process of its own: the node's code does not run in the service's."""
-    words = [sys.executable, "-m", "millstream", "rewind", node_of(call).node_id, *_options(call.body), "--json"]
-    project = call.context.project
+    """By the command, in a process of its own: the node's code does not run in the service's. With -P, since a node
+    file of the folder it starts in may be called as a module of the library."""
+    node_id, project = node_of(call).node_id, call.context.project
+    words = [sys.executable, "-P", "-m", "millstream", "rewind", node_id, *_options(call.body), "--json"]
     words += ["--project", str(project.directory)]
     done = subprocess.run(
         words, env=_environment(project), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
@@ -67,7 +73,11 @@ def _rewind(call: Call) -> RewoundShape:
     if done.returncode == 0:
         rewound: RewoundShape = orjson.loads(done.stdout)
         return rewound
-    raise HTTPException(400 if done.returncode == 2 else 409, _message(done.stderr))
+    message = _message(done.stderr)
+    if message is None:
+        _logger.error("a rewind failed", node=node_id, exit_code=done.returncode, stderr=done.stderr[-STDERR_CHARS:])
+        message = "the rewind failed, and the service's log says how; the live table is as it was"
+    raise HTTPException(400 if done.returncode == 2 else 409, message)
 
 
 def _options(body: Any) -> list[str]:
@@ -99,13 +109,14 @@ def _environment(project: Project) -> dict[str, str]:
     return given
 
 
-def _message(errors: str) -> str:
+def _message(errors: str) -> str | None:
+    """Of the error that the command told, if it told one."""
     for line in reversed(errors.splitlines()):
         try:
             return str(orjson.loads(line)["error"]["message"])
         except (orjson.JSONDecodeError, KeyError, TypeError):
             continue
-    return "the rewind failed; the live table is as it was"
+    return None
 
 
 OPERATIONS: tuple[Operation, ...] = (

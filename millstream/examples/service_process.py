@@ -53,7 +53,7 @@ class ServiceProcess:
         Raises UsageError for a busy port, ServiceEnded if it ends first or is not ready in time.
         """
         require_free_port(port)
-        program = command or (sys.executable, "-m", "millstream", "dev", "--project", str(project))
+        program = command or (sys.executable, "-P", "-m", "millstream", "dev", "--project", str(project))
         self._project = project
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._process = subprocess.Popen(

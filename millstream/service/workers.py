@@ -150,5 +150,6 @@ class WorkerProcesses:
 
 
 def worker_command(words: Sequence[str], descriptor: int) -> list[str]:
-    """The command of one worker: the parent's own words, and the socket that it inherits."""
-    return [sys.executable, "-m", "millstream", *words, "--listen-fd", str(descriptor)]
+    """The command of one worker: the parent's own words, and the socket that it inherits. With -P, since a node file
+    of the folder it starts in may be called as a module of the library."""
+    return [sys.executable, "-P", "-m", "millstream", *words, "--listen-fd", str(descriptor)]

@@ -131,6 +131,17 @@ def test_a_dead_letter_is_retried_by_its_node_and_a_table_is_rebuilt(service: Li
     eventually("the new build goes on", lambda: [row["n"] for row in score_rows(service)] == list(range(12)))
 
 
+def test_a_rewind_does_not_import_node_files_for_modules_of_the_library(tmp_path: Path) -> None:
+    """Of a service that was started in the project's folder."""
+    graph = GRAPH.replace("score.py", "copy.py")
+    project = write_project(tmp_path / "p", graph, copy=SCORE.replace("== 3", "== 33"))
+    with live(project, inside=True) as service:
+        service.post("leads", [{"n": 1}])
+        eventually("the score", lambda: len(score_rows(service)) == 1)
+        done = put(service, "/api/nodes/copy/rewind", json={"to": "earliest"})
+        assert (done.status_code, done.json().get("swapped")) == (200, True), done.text
+
+
 def letter_is_retried(service: LiveService, letter_id: str) -> bool:
     """Retried with the old code it comes back; with the new code it is gone."""
     put(service, f"/api/dead-letters/{letter_id}/retry")

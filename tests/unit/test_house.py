@@ -169,3 +169,10 @@ def test_decisions_are_numbered_without_a_gap_and_say_their_status() -> None:
     pages = sorted((ROOT / "docs" / "decisions").glob("*.md"))
     assert [int(page.name[:4]) for page in pages] == list(range(1, len(pages) + 1))
     assert all("**Status**:" in page.read_text() for page in pages)
+
+
+def test_processes_of_ours_do_not_import_from_the_folder_they_start_in() -> None:
+    """It may be a project's, whose node files have the names of library modules: every `-m` comes after a `-P`."""
+    for package in ("streams", "nodes", "connectors", "millstream"):
+        for file in (ROOT / package).rglob("*.py"):
+            assert 'sys.executable, "-m"' not in file.read_text(), file
