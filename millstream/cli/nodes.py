@@ -12,9 +12,9 @@ from millstream.cli.context import CommandContext
 from millstream.cli.lease import leased
 from millstream.cli.opened import existing_store, store_or_empty, writable_store
 from millstream.cli.output import print_json, say
-from millstream.cli.tabular import cell, show_pairs, show_table
+from millstream.cli.tabular import cell, lag_cell, show_pairs, show_table
 from millstream.status.shapes import NodeWorkerShape, OrderShape
-from millstream.status.status import node_detail, read_status
+from millstream.status.status import node_detail, node_lag, read_status
 from millstream.worker.node_orders import rename_node, start_nodes, stop_nodes
 
 NODE = typer.Argument(metavar="NODE", help="The node's id, or a short form of it.")
@@ -44,10 +44,9 @@ def list_nodes(ctx: typer.Context) -> None:
 
 
 def _row(node: dict[str, Any]) -> list[object]:
-    lags = [each["lag"] for each in node["inputs"]]
     reads = dict.fromkeys(f"{'topic ' if each['kind'] == 'source' else ''}{each['topic']}" for each in node["inputs"])
-    lag = None if None in lags else sum(lags)
-    return [node["id"], node["kind"], node["state"], lag, ", ".join(reads) or None, ", ".join(node["outputs"]) or None]
+    lag, writes = lag_cell(node_lag(node)), ", ".join(node["outputs"])
+    return [node["id"], node["kind"], node["state"], lag, ", ".join(reads) or None, writes or None]
 
 
 def show(ctx: typer.Context, name: str = NODE) -> None:
@@ -93,7 +92,13 @@ def _show(node: dict[str, Any]) -> None:
     for each in node["errors"]:
         sys.stdout.write(f"error: {each['file']}:{each['line']}: {each['message']}\n")
     rows = [
-        [f"{each['kind']} {each['topic']}", each["partition"], each["next_offset"], each["end_offset"], each["lag"]]
+        [
+            f"{each['kind']} {each['topic']}",
+            each["partition"],
+            each["next_offset"],
+            each["end_offset"],
+            lag_cell(each["lag"]),
+        ]
         for each in node["inputs"]
     ]
     if rows:

@@ -112,7 +112,7 @@ def _wait_for(store: Store, node: Node) -> None:
 
     ambient = SystemAmbient()
     deadline = ambient.monotonic() + WAIT_S
-    while lags := [each for each in read_input_lags(store, [node])[node.node_id] if each.lag or each.refused]:
+    while lags := [each for each in read_input_lags(store, [node])[node.node_id] if each.lag != 0]:
         for each in lags:
             if each.refused is not None:
                 raise each.refused

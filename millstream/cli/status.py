@@ -13,7 +13,7 @@ import typer
 from millstream.cli.context import CommandContext
 from millstream.cli.opened import store_or_empty
 from millstream.cli.output import print_json, print_lines
-from millstream.cli.tabular import cell, on_terminal, show_table
+from millstream.cli.tabular import cell, lag_cell, on_terminal, show_table
 
 WATCH_S = 1.0
 
@@ -67,7 +67,7 @@ def _show(found: Mapping[str, Any], *, as_json: bool, again: bool) -> None:
         return
     if again:
         sys.stdout.write("\x1b[H\x1b[J" if on_terminal() else "\n")
-    sys.stdout.write(f"store {found['store']}   lag {cell(found['lag'])}\n")
+    sys.stdout.write(f"store {found['store']}   lag {lag_cell(found['lag'])}\n")
     rows = [_row(node) for node in found["nodes"]]
     headers = ("node", "kind", "state", "lag", "watermark", "last run", "in", "out", "dead letters", "run by")
     show_table(headers, rows, empty="The graph has no nodes.")
@@ -83,17 +83,17 @@ def _show(found: Mapping[str, Any], *, as_json: bool, again: bool) -> None:
 
 
 def _row(node: Mapping[str, Any]) -> list[object]:
-    lags = [each["lag"] for each in node["inputs"]]
+    from millstream.status.status import node_lag
+
     run = node["last_run"]
     told = f"{run['status']} {cell(run['started_at'])}" if run is not None else None
     counted = (run["rows_in"], run["rows_out"]) if run is not None else (None, None)
-    lag = None if None in lags else sum(lags)
     run_by = ", ".join(str(each["pid"]) for each in node["run_by"]) or None
     return [
         node["id"],
         node["kind"],
         node["state"],
-        lag,
+        lag_cell(node_lag(node)),
         node["watermark"],
         told,
         *counted,

@@ -56,6 +56,11 @@ def show_pairs(pairs: Iterable[tuple[str, object]]) -> None:
         sys.stdout.write(f"{name:<{width}}  {cell(value, cut=isinstance(value, datetime))}\n")
 
 
+def lag_cell(lag: int | None) -> int | str:
+    """How many records wait, as people read it."""
+    return "unknown" if lag is None else lag
+
+
 def cell(value: object, *, cut: bool = True) -> str:
     """A value in a cell: times to the second in UTC, structures as JSON, long texts cut on a terminal. Without `cut`
     the whole value, times and floats to their last digit."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nodes.graph.due import Lags
 from nodes.graph.node import Dataset, Node
@@ -30,8 +30,12 @@ class InputLag:
 
 
 def read_input_lags(store: Store, nodes: Sequence[Node]) -> dict[str, list[InputLag]]:
-    """For each node, every partition of its inputs, lookups left out; of a topic that the log refuses one at least."""
+    """For each node, every partition of its inputs, lookups left out; of a topic that the log refuses one at least. A
+    node in error whose inputs the graph does not know stands at what the store holds for it, with lags of None."""
+    unread = [node for node in nodes if node.errors and not node.inputs]
+    held = _held(store, unread) if unread else {}
     names = {each.dataset.name for node in nodes for each in node.inputs if each.dataset.kind is Kind.SOURCE}
+    names |= {each.topic for positions in held.values() for each in positions if each.kind is Kind.SOURCE}
     try:
         topics = topics_called(store.log, names)
     except TransientError:
@@ -40,7 +44,12 @@ def read_input_lags(store: Store, nodes: Sequence[Node]) -> dict[str, list[Input
         topics = None  # a log elsewhere is away: tables go on
     with store.read() as tx:
         ends = _Ends(tx, topics)
-        return {node.node_id: list(_input_lags(tx, node, ends)) for node in nodes}
+        return {
+            node.node_id: _unknown_lags(held[node.node_id], ends)
+            if node.node_id in held
+            else list(_input_lags(tx, node, ends))
+            for node in nodes
+        }
 
 
 def summed(input_lags: dict[str, list[InputLag]], nodes: Iterable[Node]) -> Lags:
@@ -91,7 +100,33 @@ class _Ends:
 def _input_lags(tx: Transaction, node: Node, ends: _Ends) -> Iterator[InputLag]:
     build = tx.agents.live_build(node.agent_name) or Build(node.agent_name)
     positions = {position.partition: position for position in tx.agents.positions(build)}
-    for dataset in dict.fromkeys(each.dataset for each in node.triggering):
+    return _lags((each.dataset for each in node.triggering), positions, ends)
+
+
+def _held(store: Store, nodes: Sequence[Node]) -> dict[str, dict[Partition, Position]]:
+    """By node, the positions of its live builds, and of those of the `@agent` functions that its file may have. Where
+    several stand on one partition, it is the one furthest behind."""
+    found: dict[str, dict[Partition, Position]] = {node.node_id: {} for node in nodes}
+    with store.read() as tx:
+        builds = [owner.build for owner in tx.agents.builds() if owner.live]
+        for node in nodes:
+            of_node = (
+                each for each in builds if each.agent == node.agent_name or each.agent.startswith(f"{node.node_id}:")
+            )
+            places = [position for build in of_node for position in tx.agents.positions(build)]
+            places.sort(key=lambda position: (position.version, position.next_offset), reverse=True)
+            found[node.node_id] = {position.partition: position for position in places}
+    return found
+
+
+def _unknown_lags(positions: dict[Partition, Position], ends: _Ends) -> list[InputLag]:
+    """Places and ends alone: what the node will read, and which of its functions are left, can't be known."""
+    datasets = [Dataset(each.kind, each.topic) for each in sorted(positions)]
+    return [replace(each, lag=None) for each in _lags(datasets, positions, ends)]
+
+
+def _lags(datasets: Iterable[Dataset], positions: dict[Partition, Position], ends: _Ends) -> Iterator[InputLag]:
+    for dataset in dict.fromkeys(datasets):
         if dataset.kind is Kind.SOURCE:
             yield from _source_lags(dataset.name, positions, ends)
         else:

@@ -62,7 +62,7 @@ def read_status(store: Store, graph: Graph, *, worker: str | None = None) -> dic
             )
             for node in graph.nodes
         ]
-    parts = [each["lag"] for node in nodes for each in node["inputs"]]
+    parts = [node_lag(node) for node in nodes]
     return {
         "store": store.url,
         "log": "store",
@@ -73,6 +73,13 @@ def read_status(store: Store, graph: Graph, *, worker: str | None = None) -> dic
             for (table, index), trouble in sorted(troubles.items(), key=lambda each: each[0])
         ],
     }
+
+
+def node_lag(shown: Mapping[str, Any]) -> int | None:
+    """What waits for a node of `status`. None where it can't be known, as of one in error without known inputs."""
+    lags = [each["lag"] for each in shown["inputs"]]
+    unread = not lags and shown["error"] is not None and shown["error"]["code"] == "graph"
+    return None if unread or None in lags else sum(lags)
 
 
 def node_detail(node: Node, shown: Mapping[str, Any]) -> dict[str, Any]:

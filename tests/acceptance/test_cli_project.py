@@ -149,6 +149,36 @@ def test_runs_and_status_tell_what_was_done(cli: CommandLine) -> None:
     assert cli("nodes", "list", "--json").json == cli("status", "--json").json["nodes"]
 
 
+def test_what_waits_for_a_node_whose_file_is_broken_is_not_known(cli: CommandLine) -> None:
+    """Its places are told still; an @agent's and a program's."""
+    texts = {name: (cli.directory / name).read_text() for name in ("score.py", "rate.py")}
+    assert cli("status", "--json").json["lag"] == 0
+    try:
+        for name, text in texts.items():
+            (cli.directory / name).write_text(text + "\nthis is no python\n")
+        after = cli("status", "--json").json
+        shown = cli("status").out
+        listed = cli("nodes", "list").out
+    finally:
+        for name, text in texts.items():
+            (cli.directory / name).write_text(text)
+    assert after["lag"] is None
+    for node in ("score", "rate"):
+        (found,) = next(each["inputs"] for each in after["nodes"] if each["id"] == node)
+        assert (found["topic"], found["next_offset"], found["end_offset"], found["lag"]) == ("leads", 5, 5, None)
+    assert "lag unknown" in shown.splitlines()[0]
+    assert listed.count("unknown") == 2, listed
+
+
+def test_a_broken_file_that_never_ran_leaves_the_lag_unknown(tmp_path: Path) -> None:
+    CommandLine(tmp_path)("init", "shop")
+    cli = CommandLine(tmp_path / "shop")
+    (tmp_path / "shop" / "score.py").write_text("this is no python")
+    status = cli("status", "--json").json
+    assert (status["lag"], status["nodes"][1]["inputs"]) == (None, [])
+    assert "lag unknown" in cli("status").out
+
+
 def test_a_stopped_node_stays_stopped_until_it_is_started(cli: CommandLine) -> None:
     assert cli("nodes", "stop", "score", "--json").json == [{"node": "score", "order": "stop", "changed": True}]
     assert cli("nodes", "show", "score", "--json").json["state"] == "stopped"
