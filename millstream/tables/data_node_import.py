@@ -85,7 +85,9 @@ class DataNodeImport:
         except FrameRefused as refused:
             raise RecordRejected(f"{self._file.file}: {refused.message}", hint=NOTHING_WRITTEN) from refused
         if self._pile is None:
-            schema, self._options = layout_of(frame, updater=self._updater, partition_by=self._table.partition_by)
+            schema, self._options = layout_of(
+                frame, updater=self._updater, partition_by=self._table.partition_by, records=self._records
+            )
             self._pile = RowPile(schema, unique_on=self._options.unique_on)
         append(self._pile.rows, frame, updater=self._updater)
         self._pile.look()

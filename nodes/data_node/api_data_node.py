@@ -83,7 +83,7 @@ class APIDataNode(DataSource):
         with self._place().store.read() as tx:
             table = Catalogue(tx).table(storage)
         columns = {str(each["column_name"]): str(each["dtype"]) for each in table.columns} if table is not None else {}
-        return TableReading(self._place(), storage, columns=columns)
+        return TableReading(self._place(), storage, columns=columns, levels=table.levels if table is not None else ())
 
     def __repr__(self) -> str:
         return f"APIDataNode({self.identifier or self._storage_hash!r})"

@@ -53,14 +53,16 @@ def key_of(frame: pd.DataFrame) -> tuple[str, ...]:
     return tuple(str(name) for name in frame.index.names)
 
 
-def schema_of(frame: pd.DataFrame) -> Schema:
-    """The columns of a checked frame, each with the type that its dtype says, so that nulls alone keep it."""
+def schema_of(frame: pd.DataFrame, records: Mapping[str, str] | None = None) -> Schema:
+    """The columns of a checked frame, each with the type that its dtype says, so that nulls alone keep it; where it
+    says none, with that of its declared dtype."""
     schema = Schema.empty()
     for level, name in enumerate(key_of(frame)):
         kind = Type.DATETIME if level == 0 else _LEVEL_TYPES[column_kind(frame.index.get_level_values(level))]
         schema = schema.with_field(name, kind, not_null=True)
     for place, name in enumerate(frame.columns):
-        schema = schema.with_field(name, TYPES[column_kind(frame.iloc[:, place])])
+        declared = declared_kind((records or {}).get(name, "")) or "null"
+        schema = schema.with_field(name, TYPES[column_kind(frame.iloc[:, place])] or TYPES[declared])
     return schema
 
 

@@ -15,17 +15,22 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def encoded(frame: pd.DataFrame, *, updater: str | None, partition_by: str | None) -> tuple[Rows, TableOptions]:
-    """A checked frame's rows, and what its table is. `updater` is whose they are, where rows are kept apart."""
-    schema, options = layout_of(frame, updater=updater, partition_by=partition_by)
+def encoded(
+    frame: pd.DataFrame, *, updater: str | None, partition_by: str | None, records: Mapping[str, str]
+) -> tuple[Rows, TableOptions]:
+    """A checked frame's rows, and what its table is. `updater` is whose they are, where rows are kept apart; `records`
+    are the dtypes of declared columns."""
+    schema, options = layout_of(frame, updater=updater, partition_by=partition_by, records=records)
     rows = Rows(schema=schema, unique_on=options.unique_on)
     append(rows, frame, updater=updater)
     return rows, options
 
 
-def layout_of(frame: pd.DataFrame, *, updater: str | None, partition_by: str | None) -> tuple[Schema, TableOptions]:
+def layout_of(
+    frame: pd.DataFrame, *, updater: str | None, partition_by: str | None, records: Mapping[str, str]
+) -> tuple[Schema, TableOptions]:
     """The columns of such rows, and what their table is."""
-    schema, key = schema_of(frame), key_of(frame)
+    schema, key = schema_of(frame, records), key_of(frame)
     if updater is not None:
         schema, key = schema.with_field(UPDATER, Type.TEXT, not_null=True), (*key, UPDATER)
     keys = Schema(tuple(replace(each, declared=True) for each in schema.fields if each.source in key))

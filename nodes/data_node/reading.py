@@ -118,7 +118,7 @@ class TableReading:
         table = tx.tables.table(self._table)
         version = active_version(tx, self._table)
         if table is None or version is None or not version.schema.fields:
-            return Shape(None, self._expected(), (TIME, *self._levels))
+            return Shape(None, self._expected(), (TIME, *self._expected_levels()))
         time = table.options.time_index or TIME
         if version.schema.field(time) is None:
             raise UsageError(
@@ -132,9 +132,12 @@ class TableReading:
         index = (time, *key)
         return Shape(version, version.schema, index, is_key=index == table.options.unique_on)
 
+    def _expected_levels(self) -> tuple[str, ...]:
+        return (IDENTITY, *self._levels) if self._levels else ()
+
     def _expected(self) -> Schema:
         schema = Schema.empty().with_field(TIME, Type.DATETIME)
-        for level in self._levels:
+        for level in self._expected_levels():
             schema = schema.with_field(level, Type.TEXT)
         for name, dtype in self._columns.items():
             schema = schema.with_field(name, TYPES.get(declared_kind(dtype) or "null"))

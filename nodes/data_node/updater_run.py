@@ -170,7 +170,7 @@ class UpdaterRun:
     def _encoded(self, frame: pd.DataFrame) -> tuple[Rows, TableOptions]:
         node = self._node
         updater = node.update_hash if node.key_scope == "updater" else None
-        return encoded(frame, updater=updater, partition_by=node.partition_by)
+        return encoded(frame, updater=updater, partition_by=node.partition_by, records=_records(node))
 
     def _others(self, tx: Transaction, rows: Rows, options: TableOptions) -> set[tuple[object, ...]]:
         if self._node.key_scope == "updater" or len(writers_of(tx, self._node.storage_hash)) < 2:
@@ -289,8 +289,12 @@ class UpdaterRun:
 
 def checked(node: DataNode, frame: object) -> pd.DataFrame:
     """What `update()` returned, if it can be written. Raises FrameRefused."""
-    records = {each.column_name: each.dtype for each in node.config.records}
-    return check_frame(frame, levels=node.identity_levels, records=records)
+    return check_frame(frame, levels=node.identity_levels, records=_records(node))
+
+
+def _records(node: DataNode) -> dict[str, str]:
+    """The dtypes of declared columns."""
+    return {each.column_name: each.dtype for each in node.config.records}
 
 
 def _without(frame: pd.DataFrame, keys: set[tuple[object, ...]]) -> pd.DataFrame:
