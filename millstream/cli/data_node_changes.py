@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -16,8 +17,11 @@ from millstream.cli.output import print_json, say
 from millstream.cli.tabular import count
 from millstream.project_store import project_slug
 from millstream.settings import PROJECT_VARIABLE
-from streams.errors import UsageError
+from streams.errors import MillstreamError, UsageError
 from streams.store import Store
+
+if TYPE_CHECKING:
+    from nodes.data_node.data_node import DataNode
 
 TARGET = typer.Argument(
     metavar="TARGET", help="A script, module:Class, or an updater that has run: its hash, or an identifier."
@@ -63,16 +67,26 @@ def run(ctx: typer.Context, target: str = TARGET, config: str | None = CONFIG) -
         node = build_target(store, target, config=config, directory=directory)
         failed, frame = node.run(debug_mode=False)
         rows = len(frame) if frame is not None else 0
-        if failed:
-            with store.read() as tx:
-                last = tx.runs.last(node.update_hash, limit=1)
-            error = last[0].error if last else None
-            say(f"error: {error or 'a dependency failed'}")
+    told = _failure(node)
+    if told is not None:
+        by = f"{told['node']} failed, on which it depends: " if told["node"] != node.update_hash else ""
+        say(f"error: {by}{told['message']}" + (f"\n  {told['hint']}" if told["hint"] else ""))
     if CommandContext.of(ctx).as_json:
-        print_json({"update_hash": node.update_hash, "failed": failed, "rows": rows})
+        print_json({"update_hash": node.update_hash, "failed": failed, "rows": rows, "error": told})
     elif not failed:
         sys.stdout.write(f"{node.update_hash}: {count(rows, 'row')}\n")
     return int(failed)
+
+
+def _failure(node: DataNode) -> dict[str, str] | None:
+    """What failed in the node's last run: the node itself or what it depends on."""
+    if node.last_failure is None:
+        return None
+    name, error = node.last_failure
+    if isinstance(error, MillstreamError):
+        return {"node": name, "message": error.message, "hint": error.hint}
+    kind = type(error).__name__
+    return {"node": name, "message": f"{kind}: {error}" if str(error) else kind, "hint": ""}
 
 
 def _run_script(script: Path, directory: Path) -> None:
@@ -108,7 +122,8 @@ def rename(
     node: str = typer.Argument(metavar="NODE", help="A table: its identifier or storage hash."),
     target: str = typer.Argument(metavar="MODULE:CLASS", help="The class that the hash belongs to from now on."),
 ) -> None:
-    """Give a table's hash to a class that was moved, so that it no longer clashes with the one it was."""
+    """Give a table's hash, and its updaters, to a class that was moved, so that it no longer clashes with the one it
+    was."""
     from dataclasses import replace
 
     from millstream.data_node_facts import find_table
@@ -122,7 +137,10 @@ def rename(
         table = find_table(tx, node)
         catalogue = Catalogue(tx)
         catalogue.lock()
-        catalogue.save_table(replace(table, origin=Origin(module, name, "")))
+        origin = Origin(module, name, "")
+        catalogue.save_table(replace(table, origin=origin))
+        for updater in catalogue.updaters(table.storage_hash):
+            catalogue.save_updater(replace(updater, origin=origin))
     _tell(ctx, {"storage_hash": table.storage_hash, "class": target}, f"{table.storage_hash} belongs to {target}")
 
 

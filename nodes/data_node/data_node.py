@@ -102,6 +102,7 @@ class DataNode(DataSource, metaclass=_InNamespace):
         self.logger: Any = node_logger(self.update_hash)
         self.hook_error: Exception | None = None
         self.last_written: Written | None = None
+        self.last_failure: tuple[str, BaseException] | None = None
         self._statistics: UpdateStatistics | None = None
         self._news: News | None = None
 
@@ -235,17 +236,18 @@ class DataNode(DataSource, metaclass=_InNamespace):
 
         The frame is empty when nothing was new, and None when this node was not run. With `debug_mode` the original
         error is raised, without it the run is recorded as failed and (True, None) returned; a run that another process
-        holds up is no run, and is logged. `update_tree=False` leaves
-        the dependencies alone, `update_only_tree=True` this node. A node without a schedule is always due, so
-        `force_update` changes nothing for it.
+        holds up is no run, and is logged. `last_failure` is the update hash of what failed first, and its error.
+        `update_tree=False` leaves the dependencies alone, `update_only_tree=True` this node. A node without a schedule
+        is always due, so `force_update` changes nothing for it.
         """
         del force_update
         results, frame = self._run_all(
             tree=update_tree or update_only_tree, itself=not update_only_tree, override=override_update_stats
         )
-        if not results.failed:
+        self.last_failure = next(iter(results.failed.items()), None)
+        if self.last_failure is None:
             return False, frame
-        first = next(iter(results.failed.values()))
+        _, first = self.last_failure
         if debug_mode:
             raise first
         if isinstance(first, LeaseHeld):  # no run, whose record would say it

@@ -152,6 +152,31 @@ def test_a_node_is_run_dry_run_and_explained_by_class_or_by_name(millstream: Com
     assert "no prices" in failed.err
 
 
+def test_a_run_that_fails_says_what_failed_of_it(millstream: CommandLine) -> None:
+    source = millstream.directory / "src" / "prices.py"
+    millstream("data-node", "run", "src.prices:Sum")
+    source.write_text(
+        NODES.replace("return self.prices.get_df", "raise RuntimeError('yesterday')\n        return self.x")
+    )
+    own = millstream("data-node", "run", "src.prices:Sum", "--json", code=1)
+    assert (own.json["error"]["message"], own.json["error"]["node"]) == (
+        "RuntimeError: yesterday",
+        own.json["update_hash"],
+    )
+    source.write_text(NODES.replace("if self.config.fails", "if True"))
+    other = millstream("data-node", "run", "src.prices:Sum", "--json", code=1)
+    assert other.json["error"]["message"] == "RuntimeError: no prices"
+    assert other.json["error"]["node"].startswith("prices_")
+    assert f"{other.json['error']['node']} failed, on which it depends: RuntimeError: no prices" in other.err
+
+
+def test_a_moved_class_takes_its_updaters_along(millstream: CommandLine) -> None:
+    millstream("data-node", "run", "src.prices:Prices")
+    (millstream.directory / "src" / "prices.py").rename(millstream.directory / "src" / "moved.py")
+    millstream("data-node", "rename", "prices", "src.moved:Prices")
+    assert millstream("data-node", "run", "prices", "--json").json["rows"] == 0
+
+
 def test_what_depends_on_a_table_keeps_it_from_being_deleted(millstream: CommandLine) -> None:
     millstream("data-node", "run", "scripts/launch.py")
     tables = {each["class"]: each["storage_hash"] for each in millstream("data-node", "list", "--json").json}
