@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -165,7 +166,7 @@ def exported(store: Store, table: str, file: Path) -> Path:
     return file
 
 
-TEXTS = ["x", None, "", 'a ""quoted"", one', "two\nlines", '"', " ", None, ""]
+TEXTS: list[Any] = ["x", None, "", 'a ""quoted"", one', "two\nlines", '"', " ", None, ""]
 
 
 def test_an_export_of_a_data_nodes_table_is_imported_with_every_value_as_it_was(
@@ -178,7 +179,7 @@ def test_an_export_of_a_data_nodes_table_is_imported_with_every_value_as_it_was(
     before = node.get_df_between_dates()
     file = exported(place.store, node.storage_hash, tmp_path / "x.csv")
     remove_table(place.store, node.storage_hash)
-    run(node, daily({1: 1.0}).assign(note=[None]))
+    run(node, daily({1: 1.0}).assign(note=None))
     brought(node, file, place)
     equal(node.get_df_between_dates(), before)
     assert node.get_df_between_dates()["note"].isna().sum() == 2
