@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic_core import PydanticSerializationError, to_json
 
 from nodes.data_node.configuration import DataNodeConfiguration
+from nodes.data_node.frame import UPDATER
 from nodes.data_node.identity import Identity, identify
 from nodes.data_node.journal import node_logger
 from nodes.data_node.metadata import ColumnMetaData, TableMetaData
@@ -241,6 +242,9 @@ class DataNode(DataSource, metaclass=_InNamespace):
         is always due, so `force_update` changes nothing for it.
         """
         del force_update
+        if override_update_stats is not None and not isinstance(override_update_stats, UpdateStatistics):
+            kind = type(override_update_stats).__name__
+            raise TypeError(f"override_update_stats is an UpdateStatistics, not {kind}")
         results, frame = self._run_all(
             tree=update_tree or update_only_tree, itself=not update_only_tree, override=override_update_stats
         )
@@ -303,4 +307,10 @@ def _check_choices(cls: type[DataNode]) -> None:
             raise UsageError(
                 f"{name} of {cls.__name__} is {getattr(cls, name)!r}",
                 hint=f"it is one of {', '.join(map(str, allowed))}",
+            )
+    for level in cls.identity_levels:
+        if level == UPDATER or level.startswith("_"):
+            raise UsageError(
+                f"identity_levels of {cls.__name__} name {level!r}, which is a system column's",
+                hint="choose another name",
             )

@@ -142,8 +142,8 @@ def _level_problems(index: pd.MultiIndex, declared: Sequence[str], where: Where)
         if missing.any():
             yield Problem(ValueError, f"index level {name!r} has no value in {where(int(missing.argmax()))}")
         elif kind not in allowed:
-            bad = next((v for v in values if not isinstance(v, str)), None)
-            text = f"index level {name!r} must hold {' or '.join(allowed)}; it holds {values.dtype}, such as {bad!r}"
+            bad = next((f", such as {v!r}" for v in values if not isinstance(v, str)), "; use astype(str)")
+            text = f"index level {name!r} must hold {' or '.join(allowed)}; it holds {values.dtype}{bad}"
             yield Problem(TypeError, text)
         elif kind == "str" and (problem := text_problem(values, where=where)) is not None:
             yield Problem(ValueError, f"index level {name!r}: {problem}")

@@ -201,6 +201,11 @@ def _wanted(shape: Shape, span: Span, identities: Sequence[str] | None, ranges: 
 def _spans(span: Span, identities: Sequence[str] | None, ranges: Mapping[str, Any] | None) -> dict[str, Span]:
     if ranges is None:
         return {str(name): span for name in identities or ()}
+    if not isinstance(ranges, Mapping):
+        raise TypeError(
+            "ranges are a dict by unique_identifier, each a start, a (start, end), or a dict with start_date, end_date "
+            f"and their operands, not a {type(ranges).__name__}"
+        )
     wanted = {str(name): range_of(each) for name, each in ranges.items()}
     chosen = wanted if identities is None else {name: wanted.get(name, span) for name in map(str, identities)}
     return {name: _meet(span, each) for name, each in chosen.items()}

@@ -11,6 +11,7 @@ from nodes.data_node.statistics import UpdateStatistics
 from nodes.data_node.table_progress import table_progress
 from nodes.data_node.workplace import Workplace, current_workplace
 from streams.checkpoint.tables import active_version
+from streams.errors import UsageError
 from streams.user.table_reading import count_rows
 
 if TYPE_CHECKING:
@@ -93,6 +94,8 @@ class DataSource(ABC):
         columns: Sequence[str] | None = None,
     ) -> Iterator[pd.DataFrame]:
         """The rows in frames of at most `chunk_rows`, in order of time. Rows written meanwhile may be among them."""
+        if chunk_rows < 1:
+            raise UsageError(f"chunk_rows is {chunk_rows}", hint="give 1 or more")
         span = span_of(start_date, end_date)
         return self._reading().chunks(chunk_rows, span, unique_identifier_list, columns)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from nodes import APIDataNode
 from nodes.data_node.workplace import Workplace, using_store
+from streams.errors import UsageError
 from streams.rows.schema import Type
 from streams.store import Store
 from streams.testing.manual_ambient import ManualAmbient
@@ -48,3 +50,26 @@ def test_a_column_of_nulls_alone_has_the_declared_type(store: Store) -> None:
     assert version is not None
     types = {field.source: field.type for field in version.schema.fields}
     assert (types["note"], types["lots"]) == (Type.TEXT, Type.INTEGER)
+
+
+@pytest.mark.parametrize("level", ["updater", "_side"])
+def test_a_level_that_is_named_like_a_system_column_is_refused(level: str) -> None:
+    with pytest.raises(UsageError, match=f"identity_levels of Named name '{level}'"):
+        prices(cls=type("Named", (Prices,), {"identity_levels": (level,)}))
+
+
+def test_arguments_of_a_wrong_kind_are_told_with_what_is_expected() -> None:
+    node: Any = prices()
+    with pytest.raises(UsageError, match="chunk_rows is 0"):
+        node.iter_frames(0)
+    with pytest.raises(TypeError, match=r"ranges are a dict by unique_identifier, .* not a list"):
+        node.get_ranged_data_per_asset(["a"])
+    with pytest.raises(TypeError, match="override_update_stats is an UpdateStatistics, not dict"):
+        node.run(override_update_stats={})
+
+
+def test_categories_are_told_as_what_they_are() -> None:
+    index = by_asset([(1, "a", 1.0)]).index
+    frame = pd.DataFrame({"price": [1.0]}, index=index.set_levels(pd.CategoricalIndex(["a"]), level=1))  # type: ignore[attr-defined]
+    with giving(prices=frame), pytest.raises(TypeError, match=r"it holds category; use astype\(str\)"):
+        prices().run()
