@@ -17,6 +17,8 @@ from streams.store import Commits, NamesHolder, SharesDriver, Store, Transaction
 
 STORES = "millstream.stores"
 LOGS = "millstream.logs"
+EXTRAS = {"postgresql": "postgres", "kafka": "kafka"}  # of pyproject.toml, by backend
+OWN_PACKAGES = frozenset({"streams", "connectors", "nodes", "millstream"})
 OWN_LOG = "store"  # the log that the store brings
 
 
@@ -56,10 +58,12 @@ def _loaded(backend: EntryPoint) -> Any:
     try:
         return backend.load()
     except ImportError as error:
-        extra = {"postgresql": "postgres"}.get(backend.name, backend.name)
+        if (error.name or "").partition(".")[0] in OWN_PACKAGES:
+            raise
+        extra = EXTRAS.get(backend.name)
         raise UsageError(
-            f"{backend.name} needs a package that is not installed: {error.name}",
-            hint=f"pip install 'millstream[{extra}]'",
+            f"{backend.name} needs a package that is not installed: {error.name or error}",
+            hint=f"pip install 'millstream[{extra}]'" if extra is not None else None,
         ) from error
 
 

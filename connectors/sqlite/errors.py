@@ -66,7 +66,7 @@ class SqliteErrors:
             )
         if primary == _CONSTRAINT or isinstance(exc, self._driver_integrity_error):
             return RowRejected(f"the table refuses the row ({exc})")
-        if primary in (_SQL, _AUTH):
+        if primary in (_SQL, _AUTH) or str(exc).startswith(_MISUSES):
             return UsageError(f"SQLite says: {exc}", hint="look at the SQL")
         if primary == _TOOBIG or "too big" in str(exc):
             return RowRejected(f"a value larger than SQLite keeps ({exc})")
@@ -90,6 +90,13 @@ _TEXTS = {
     "attempt to write a readonly database": _READONLY,
     "unable to open database file": _CANTOPEN,
 }
+# What the driver itself refuses, without a result code.
+_MISUSES = (
+    "You can only execute one statement",
+    "Incorrect number of bindings",
+    "You did not supply a value for binding",
+    "Error binding parameter",
+)
 
 
 def _code(exc: Exception) -> int:

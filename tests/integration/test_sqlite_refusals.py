@@ -164,3 +164,25 @@ def test_a_log_made_anew_stops_its_readers_before_they_read_any_of_it(tmp_path: 
         engine.consume(sink("leads"))
     assert engine.rows("leads") == [{"n": 1}]
     store.close()
+
+
+@pytest.mark.parametrize(
+    ("sql", "parameters", "says"),
+    [
+        ("select 1; select 2", {}, "one statement"),
+        ("select :a", {}, "binding"),
+        ("select :a", {"b": 1}, "binding"),
+        ("select :a", {"a": object()}, "binding"),
+    ],
+)
+def test_what_the_driver_refuses_of_a_query_is_wrong_usage(
+    tmp_path: Path, sql: str, parameters: dict[str, object], says: str
+) -> None:
+    """And not a store in trouble, which would be tried again."""
+    store = open_store(url_of(tmp_path / "store.db"), project="shop")
+    try:
+        with pytest.raises(UsageError, match=f"SQLite says: .*{says}") as refused, store.read() as tx:
+            tx.rows.query(sql, parameters)
+        assert refused.value.hint == "look at the SQL"
+    finally:
+        store.close()
