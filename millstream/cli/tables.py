@@ -23,7 +23,7 @@ from millstream.tables.table_facts import (
     table_shape,
     version_shape,
 )
-from millstream.tables.table_rows import TableRow, last_rows, read_rows
+from millstream.tables.table_rows import PLACE, TableRow, last_rows, read_rows, system_names
 from streams.errors import UsageError
 
 SHOWN_ON_TERMINAL = 20
@@ -133,8 +133,9 @@ def rows(
         if as_json:
             print_lines(row.shape(system=system) for row in found)
         else:
-            names = [field.source for field in info.schema.fields]
-            _print_rows((["_partition", "_offset", "_at", "record_id"] if system else []) + names, found, system=system)
+            in_sql = system_names(info.schema) if system else {}
+            names = [in_sql.get(field.source, field.source) for field in info.schema.fields]
+            _print_rows([*(PLACE if system else ()), *names], found, system=system)
         if limit is None and cut is not None and total > cut:
             say(f"… {total - cut:,} more: --limit N shows so many, --tail N the last")
 

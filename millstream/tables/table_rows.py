@@ -9,27 +9,39 @@ from typing import Any
 
 from streams.model.table_version import StoredRows, VersionInfo
 from streams.rows.rows import decode_plan
+from streams.rows.schema import Schema
 from streams.store import Transaction
 
+PLACE = ("_partition", "_offset", "_at", "record_id")  # the system columns that are shown
 READ_ROWS = 5_000  # rows read at once
 
 
 @dataclass(frozen=True, slots=True)
 class TableRow:
-    """A row with its place. `fields` are the user's; `record_id` is None where the row carries none."""
+    """A row with its place. `fields` are the user's; `record_id` is None where the row carries none. `names` are what
+    the fields are called beside system columns, where that is another name."""
 
     partition: int
     offset: int
     at: datetime
     record_id: str | None
     fields: Mapping[str, Any]
+    names: Mapping[str, str]
 
     def shape(self, *, system: bool) -> dict[str, Any]:
-        """The row as JSON shows it, with the system columns if asked."""
+        """The row as JSON shows it, with the system columns if asked. A field of their names stands beside them as in
+        SQL: `_offset_`."""
         if not system:
             return dict(self.fields)
-        place = {"_partition": self.partition, "_offset": self.offset, "_at": self.at}
-        return {**place, "record_id": self.record_id, **self.fields}
+        place = {"_partition": self.partition, "_offset": self.offset, "_at": self.at, "record_id": self.record_id}
+        return {**place, **{self.names.get(name, name): value for name, value in self.fields.items()}}
+
+
+def system_names(schema: Schema) -> dict[str, str]:
+    """What SQL calls fields, where one is called as a system column; one without a column of its own has a `_` more."""
+    in_sql = {field.source: field.name for field in schema.fields}
+    beside = {name: f"{name}_" for name in PLACE}
+    return beside if in_sql.keys().isdisjoint(PLACE) else beside | in_sql
 
 
 def read_rows(
@@ -75,6 +87,6 @@ def _tail(tx: Transaction, version: VersionInfo, partition: int, end: int, wante
 
 
 def _rows(held: StoredRows, partition: int) -> Iterator[TableRow]:
-    decode = decode_plan(held.schema)
+    decode, names = decode_plan(held.schema), system_names(held.schema)
     for offset, at, record_id, values in zip(held.offsets, held.ats, held.record_ids, held.values, strict=True):
-        yield TableRow(partition, offset, at, record_id, decode(values))
+        yield TableRow(partition, offset, at, record_id, decode(values), names)

@@ -112,6 +112,25 @@ def test_rows_are_printed_in_order_with_and_without_their_places(cli: CommandLin
     assert cli("tables", "rows", "leads").out.splitlines()[:2] == ["email\tname", "a0@example.org\tAda 0"]
 
 
+def test_fields_called_as_system_columns_stand_beside_them_as_in_sql(tmp_path: Path) -> None:
+    CommandLine(tmp_path)("init", "shop")
+    cli = CommandLine(tmp_path / "shop")
+    sent = {"email": "a@example.org", "name": "Ada", "_offset": 77, "_partition": "x", "_at": None, "record_id": "mine"}
+    sent["_offset_"] = 78
+    cli("topics", "append", "leads", stdin=json.dumps(sent) + "\n")
+    cli("run")
+    assert cli("tables", "rows", "leads", "--json").lines == [sent]
+    (row,) = cli("tables", "rows", "leads", "--system", "--json").lines
+    assert (row["_partition"], row["_offset"]) == (0, 0)
+    assert row["_at"] is not None
+    assert row["record_id"] != "mine"
+    assert [row[f"{name}_"] for name in ("_offset", "_partition", "_at", "record_id")] == [77, "x", None, "mine"]
+    assert row["_offset__2"] == 78
+    assert cli("sql", "select * from leads", "--json").lines[0].keys() == row.keys()
+    head, values = cli("tables", "rows", "leads", "--system").out.splitlines()
+    assert len(set(head.split("\t"))) == len(head.split("\t")) == len(values.split("\t"))
+
+
 def test_topics_are_read_from_any_offset(cli: CommandLine) -> None:
     found = cli("topics", "read", "leads", "--from", "3", "--limit", "1", "--json").lines
     assert [(each["offset"], each["value"]) for each in found] == [(3, LEADS[3])]
