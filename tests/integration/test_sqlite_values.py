@@ -15,6 +15,7 @@ from streams.checkpoint.tables import ensure_active
 from streams.model.table_version import TableOptions, VersionInfo
 from streams.rows.schema import Schema
 from streams.testing.manual_ambient import ManualAmbient
+from streams.user.table_reading import run_sql
 
 NOON = datetime(2024, 5, 31, 12, tzinfo=UTC)
 
@@ -65,3 +66,5 @@ def test_a_decimal_is_a_number_in_the_view_and_exact_in_the_table(store: SqliteS
     with store.read() as tx:
         assert tx.rows.query("select x from numbers where x between 9 and 11 order by x", {})[1] == [(9,), (10.5,)]
         assert [row[0] for row in tx.rows.read(version, 0, first_offset=0, below=9, rows_max=9).values][2] == exact
+        texts = run_sql(tx, 'select x from {{ Table("numbers") }} order by _offset', {}, {})[1]
+        assert texts == [("10.50",), ("9",), (str(exact),)]
