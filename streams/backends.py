@@ -63,7 +63,7 @@ def _loaded(backend: EntryPoint) -> Any:
         extra = EXTRAS.get(backend.name)
         raise UsageError(
             f"{backend.name} needs a package that is not installed: {error.name or error}",
-            hint=f"pip install 'millstream[{extra}]'" if extra is not None else None,
+            hint=f"pip install 'millstream[{extra}]'" if extra is not None else "",
         ) from error
 
 

@@ -25,11 +25,11 @@ def missing(monkeypatch: pytest.MonkeyPatch, scheme: str, module: str) -> None:
     [
         ("postgresql", "psycopg", "pip install 'millstream[postgres]'"),
         ("kafka", "aiokafka.errors", "pip install 'millstream[kafka]'"),
-        ("other", "sqlalchemy", None),
+        ("other", "sqlalchemy", ""),
     ],
 )
 def test_a_package_that_is_not_installed_is_named_with_how_to_install_it(
-    monkeypatch: pytest.MonkeyPatch, scheme: str, module: str, hint: str | None
+    monkeypatch: pytest.MonkeyPatch, scheme: str, module: str, hint: str
 ) -> None:
     missing(monkeypatch, scheme, module)
     with pytest.raises(UsageError, match="needs a package that is not installed") as refused:
