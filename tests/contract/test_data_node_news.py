@@ -144,7 +144,7 @@ def test_rows_and_places_commit_together_or_not_at_all(engine: Engine, monkeypat
         raise StoreUnavailable("away")
 
     with monkeypatch.context() as patched:
-        patched.setattr("nodes.data_node.updater_run.commit", away)
+        patched.setattr("nodes.data_node.updater_run.commit_whole", away)
         with giving(reading=daily({1: 1.0})), pytest.raises(StoreUnavailable):
             node.run(update_tree=False)
     assert places(engine.store, node) == {}
