@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 from psycopg.adapt import PyFormat, Transformer
-from psycopg.pq import Format
+from psycopg.pq import ExecStatus, Format
 
 from connectors.postgres.column_copy import SIGNATURE, TRAILER, RowBytes
 from connectors.postgres.ddl import PostgresVersionDDL
@@ -348,6 +348,8 @@ class PostgresRows:
         """The user's schema comes first, so that plain names mean the user's tables."""
         try:
             with self._session.errors():
+                if not parameters:
+                    self._check_single(sql)
                 self._cursor.execute(_percent_style(sql, parameters), dict(parameters) if parameters else None)
                 names = [column.name for column in self._cursor.description or ()]
                 found = self._cursor.fetchall() if names else []
@@ -360,6 +362,13 @@ class PostgresRows:
             raise UsageError(message) from exc
         self._check_snapshot()
         return names, found
+
+    def _check_single(self, sql: str) -> None:
+        """Have the server parse the text: it takes one statement alone that way. Sent as it is, a `commit` before
+        another would end the transaction that only reads. With parameters it is always sent so."""
+        parsed = self._cursor.connection.pgconn.prepare(b"", sql.encode())
+        if parsed.status != ExecStatus.COMMAND_OK:
+            raise psycopg.errors.error_from_result(parsed)
 
     def size_bytes(self, version: VersionInfo) -> int:
         """Of a table and its parts; one that has none is in no tree."""

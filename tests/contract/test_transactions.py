@@ -6,9 +6,12 @@ import threading
 
 import pytest
 
+from streams.checkpoint.manual_write import commit_manually
+from streams.errors import UsageError
 from streams.store import Store
+from streams.testing.manual_ambient import ManualAmbient
 from tests.contract.conftest import Opener
-from tests.contract.making import BUILD
+from tests.contract.making import BUILD, active, records_of, stored, write
 
 
 class Boom(Exception):
@@ -141,3 +144,15 @@ def test_liveness_is_held_until_the_store_is_closed(store: Store, open_again: Op
 def test_the_url_shows_no_password(store: Store) -> None:
     assert "secret" not in store.url
     assert "://" in store.url
+
+
+@pytest.mark.parametrize("first", ["select 1", "commit", "rollback"])
+def test_a_query_is_one_statement_that_only_reads(store: Store, ambient: ManualAmbient, first: str) -> None:
+    commit_manually(store, [write("kept", [{"n": 1}])], ambient=ambient)
+    table = active(store, "kept").sql_name
+    for sql in (f'{first}; delete from "{table}"', f'delete from "{table}"'):
+        with pytest.raises(UsageError), store.read() as tx:
+            tx.rows.query(sql, {})
+    assert records_of(stored(store, "kept")) == [{"n": 1}]
+    with store.read() as tx:
+        assert tx.rows.query("select n % 2 as odd, '%' as percent from kept", {}) == (["odd", "percent"], [(1, "%")])
