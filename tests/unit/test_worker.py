@@ -160,13 +160,19 @@ def test_a_topic_that_the_log_refuses_stops_only_the_nodes_that_read_it() -> Non
     assert [each["lag"] for each in shown["inputs"]] == [None]
 
 
-def test_a_node_that_is_refused_while_it_runs_is_asked_to_end_and_begins_again_only_after_that() -> None:
-    store = MemoryStore(MemoryDatabase())
+@contextmanager
+def refused_while_it_runs(store: MemoryStore, sink: Node) -> Iterator[Runs]:
+    """A worker whose node has begun, and is then told that its group refuses it."""
     store.log.ensure_topic("open")
-    sink = reader("open")
     with running(store, sink, ASKED) as runs:
         eventually("it has begun", lambda: runs.begun == [sink.node_id])
         runs.report(Ended.before_it_began(sink.node_id, StoreRefused("the right Read on the group is missing")))
+        yield runs
+
+
+def test_a_node_that_is_refused_while_it_runs_is_asked_to_end_and_begins_again_only_after_that() -> None:
+    store, sink = MemoryStore(MemoryDatabase()), reader("open")
+    with refused_while_it_runs(store, sink) as runs:
         eventually("it is asked to end", lambda: runs.ended)
         assert notes(store, sink.node_id).stopped is not None
         start_nodes(store, [sink])
@@ -177,12 +183,8 @@ def test_a_node_that_is_refused_while_it_runs_is_asked_to_end_and_begins_again_o
 
 
 def test_a_node_that_was_refused_while_it_ran_stays_stopped_when_it_has_ended() -> None:
-    store = MemoryStore(MemoryDatabase())
-    store.log.ensure_topic("open")
-    sink = reader("open")
-    with running(store, sink, ASKED) as runs:
-        eventually("it has begun", lambda: runs.begun == [sink.node_id])
-        runs.report(Ended.before_it_began(sink.node_id, StoreRefused("the right Read on the group is missing")))
+    store, sink = MemoryStore(MemoryDatabase()), reader("open")
+    with refused_while_it_runs(store, sink) as runs:
         runs.report(Ended(sink.node_id, succeeded=True))
         request_runs(store, [ASKED])
         eventually("the worker has looked again", lambda: "asked" in runs.begun)
