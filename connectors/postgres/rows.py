@@ -24,6 +24,7 @@ from streams.store import UpsertCounts
 
 _OUTSIDE_MAX = 10
 _POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+_STRETCH_ROWS = 2_048  # the server takes a stretch in while the next is put together
 _HELD_KEYS = 10_000  # asked for at once
 _SYSTEM_TYPES = ["int4", "int8", "timestamptz", "text"]
 _SYSTEM_COLUMNS = "_partition, _offset, _at, record_id"
@@ -70,20 +71,24 @@ class PostgresRows:
         rows: TurnedRows,
     ) -> None:
         types = types_of(version.schema)
-        held = RowBytes(len(rows), columns=len(types) + len(_SYSTEM_TYPES))
-        held.same(partition.to_bytes(4, "big"))
-        held.counted(first_offset)
-        held.same(((at - _POSTGRES_EPOCH) // timedelta(microseconds=1)).to_bytes(8, "big", signed=True))
-        held.column(record_ids, Type.TEXT, self._dump("text"))
-        for kind, values in zip(types, rows.columns, strict=True):
-            held.column(values, kind, self._dump(SQL_TYPES[kind]))
+        at_us = (at - _POSTGRES_EPOCH) // timedelta(microseconds=1)
         with (
             self._session.errors(),
             self._cursor.copy(self._copy_sql(self._ddl.qualified(version.sql_name), version)) as copy,
         ):
             copy.write(SIGNATURE)
-            for piece in held.pieces():
-                copy.write(piece)
+            for start in range(0, len(rows), _STRETCH_ROWS):
+                stretch = slice(start, start + _STRETCH_ROWS)
+                some = rows[stretch]
+                held = RowBytes(len(some), columns=len(types) + len(_SYSTEM_TYPES))
+                held.same(partition.to_bytes(4, "big"))
+                held.counted(first_offset + start)
+                held.same(at_us.to_bytes(8, "big", signed=True))
+                held.column(record_ids[stretch], Type.TEXT, self._dump("text"))
+                for kind, values in zip(types, some.columns, strict=True):
+                    held.column(values, kind, self._dump(SQL_TYPES[kind]))
+                for piece in held.pieces():
+                    copy.write(piece)
             copy.write(TRAILER)
 
     def _dump(self, sql_type: str) -> Callable[[object], Any]:

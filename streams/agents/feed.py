@@ -21,6 +21,7 @@ from streams.model.record import Kind, Partition, Record
 from streams.model.seen_id import SeenId
 from streams.model.source import PLAIN, OnGap, SourceOptions
 from streams.model.table_version import Sequencer, StoredRows, VersionInfo, VersionState
+from streams.rows.json_columns import json_columns
 from streams.rows.rows import decode_plan
 from streams.store import Store, Transaction
 
@@ -109,10 +110,14 @@ class Batch:
 
     def frame(self, start: int, stop: int) -> pd.DataFrame:
         """The same as a frame, one column a field."""
-        from streams.rows.frames import frame_of, frame_of_records
+        from streams.rows.frames import frame_of, frame_of_arrays, frame_of_records
 
         if self.rows is not None:
             return frame_of(self.rows.schema, self.rows.values[start:stop])
+        if self.decode is decode_json:
+            arrays = json_columns(LogRecords.of(self.log_records[start:stop]).values)
+            if arrays is not None:
+                return frame_of_arrays(arrays, stop - start)
         ends = range(start, stop, DECODED_MAX)
         return frame_of_records(self.fields(first, min(first + DECODED_MAX, stop)) for first in ends)
 

@@ -19,6 +19,7 @@ from streams.rows.values import EXACT_INTEGER_MAX, INTEGER_MAX, INTEGER_MIN, Val
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 GATHERED_VALUES = 1024  # few enough to be near the processor when they are turned, many enough for a call each
 
@@ -98,6 +99,14 @@ def frame_of_records(stretches: Iterable[Sequence[Mapping[str, object]]]) -> pd.
     return pd.DataFrame(data, index=pd.RangeIndex(count), columns=pd.Index(list(data), dtype=object))
 
 
+def frame_of_arrays(arrays: Mapping[str, pa.Array], rows: int) -> pd.DataFrame:
+    """Arrow's arrays of so many values, in the dtypes that `frame_of_records` gives such values."""
+    import pandas as pd
+
+    data = {name: _series_of(array) for name, array in arrays.items()}
+    return pd.DataFrame(data, index=pd.RangeIndex(rows), columns=pd.Index(list(data), dtype=object))
+
+
 def _turned_records(
     records: Sequence[Mapping[str, object]], known: tuple[str, ...]
 ) -> Iterable[tuple[str, Sequence[object]]]:
@@ -168,6 +177,8 @@ def _series_of(array: Any) -> pd.Series:
     import pandas as pd
     import pyarrow as pa
 
+    if pa.types.is_null(array.type):
+        return _series([None] * len(array), None, not_null=False)
     if pa.types.is_large_string(array.type):
         return _text_series(array)
     if pa.types.is_floating(array.type):

@@ -15,12 +15,13 @@ from streams.errors import RowRejected
 from streams.ids import RecordIds
 from streams.model.table_version import TableOptions
 from streams.rows.frames import frame_of
-from streams.rows.rows import CHUNK_ROWS_MIN, Rows
+from streams.rows.rows import Rows
 from streams.rows.schema import NAME_BYTES_MAX, Type
 from streams.store import Store
 from streams.testing.manual_ambient import ManualAmbient
 from tests.contract.making import Agent, active, records_of, stored, write
 
+LONG = 2_200  # enough rows to be kept by column, and more than are written at once
 FAR = timezone(timedelta(hours=5, minutes=45))
 
 VALUES: dict[str, list[object]] = {
@@ -74,9 +75,9 @@ def test_a_value_comes_back_as_it_was(store: Store, ambient: ManualAmbient, kind
 @pytest.mark.parametrize("kind", VALUES)
 def test_a_long_frame_keeps_its_values(store: Store, ambient: ManualAmbient, kind: str) -> None:
     """Rows that come by column, with nulls among them and without, with ids made together and ids made elsewhere."""
-    values = VALUES[kind] if kind != "long text" else ["x" * 10_000]
-    full = (values * CHUNK_ROWS_MIN)[: CHUNK_ROWS_MIN + 7]
-    sparse = [None, *values, *[None] * CHUNK_ROWS_MIN]
+    values = VALUES[kind] if kind != "long text" else ["x" * 5_000]
+    full = (values * LONG)[: LONG + 7]
+    sparse = [None, *values, *[None] * LONG]
     agent = Agent(store, ambient, partitions=2)
     made = RecordIds("agent", "place").many(ambient.now(), 3, 0, len(full))
     given = ["first", None, *(f"id {number}" for number in range(2, len(sparse)))]
