@@ -54,14 +54,32 @@ class PostgresRows:
         rows: Sequence[tuple[object, ...]],
     ) -> None:
         self._make_room(version, rows)
+        target = self._ddl.qualified(version.sql_name)
+        self._put(target, version, partition, first_offset=first_offset, at=at, record_ids=record_ids, rows=rows)
+
+    def _put(
+        self,
+        target: str,
+        version: VersionInfo,
+        partition: int,
+        *,
+        first_offset: int,
+        at: datetime,
+        record_ids: Sequence[str | None],
+        rows: Sequence[tuple[object, ...]],
+    ) -> None:
+        """Into a table of the version's shape."""
         if isinstance(rows, TurnedRows):
-            self._copy_columns(version, partition, first_offset=first_offset, at=at, record_ids=record_ids, rows=rows)
+            self._copy_columns(
+                target, version, partition, first_offset=first_offset, at=at, record_ids=record_ids, rows=rows
+            )
             return
         places = ((partition, first_offset + index, at, record_id) for index, record_id in enumerate(record_ids))
-        self._copy(self._ddl.qualified(version.sql_name), version, places, rows)
+        self._copy(target, version, places, rows)
 
     def _copy_columns(
         self,
+        target: str,
         version: VersionInfo,
         partition: int,
         *,
@@ -72,10 +90,7 @@ class PostgresRows:
     ) -> None:
         types = types_of(version.schema)
         at_us = (at - _POSTGRES_EPOCH) // timedelta(microseconds=1)
-        with (
-            self._session.errors(),
-            self._cursor.copy(self._copy_sql(self._ddl.qualified(version.sql_name), version)) as copy,
-        ):
+        with self._session.errors(), self._cursor.copy(self._copy_sql(target, version)) as copy:
             copy.write(SIGNATURE)
             for start in range(0, len(rows), _STRETCH_ROWS):
                 stretch = slice(start, start + _STRETCH_ROWS)
@@ -141,8 +156,7 @@ class PostgresRows:
     ) -> UpsertCounts:
         self._make_room(version, rows)
         stage = self._stage(version)
-        places = ((partition, first_offset + index, at, record_id) for index, record_id in enumerate(record_ids))
-        self._copy(stage, version, places, rows)
+        self._put(stage, version, partition, first_offset=first_offset, at=at, record_ids=record_ids, rows=rows)
         keys = [sql_name_of(version.schema, name) for name in unique_on]
         names = [sql_name_of(version.schema, name) for name in present]
         taken = {"partition": partition, "first": first_offset, "end": first_offset + len(rows)}

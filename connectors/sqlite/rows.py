@@ -315,6 +315,8 @@ def _with_places(
 ) -> Iterator[tuple[object, ...]]:
     """Rows with the system columns in front, made as the driver takes them."""
     numbers = range(first, first + len(rows))
+    if isinstance(rows, TurnedRows):
+        return zip(numbers, repeat(when, len(rows)), record_ids, *rows.columns, strict=True)
     return map(operator.add, zip(numbers, repeat(when, len(rows)), record_ids, strict=True), rows)
 
 
@@ -325,6 +327,8 @@ def _projected(
     if tuple(names) == schema.names:
         return rows
     places = [schema.names.index(name) for name in names]
+    if isinstance(rows, TurnedRows):
+        return TurnedRows([rows.columns[place] for place in places])
     return [tuple([row[place] for place in places]) for row in rows]
 
 

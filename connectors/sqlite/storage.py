@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any, cast
 
 from streams.rows.schema import OVERFLOW_COLUMN, Schema, Type
+from streams.rows.turned_rows import TurnedRows, turned
 from streams.rows.values import converter
 
 _MICROSECOND = timedelta(microseconds=1)
@@ -63,9 +64,9 @@ def encode_rows(types: Sequence[Type | None], rows: Sequence[tuple[object, ...]]
         return rows
     columns = [
         _column(_ENCODERS, encoded[place], column) if place in encoded else column
-        for place, column in enumerate(zip(*rows, strict=True))
+        for place, column in enumerate(turned(rows))
     ]
-    return list(zip(*columns, strict=True))
+    return TurnedRows(columns)
 
 
 def decode_columns(types: Sequence[Type | None], columns: Sequence[Sequence[object]]) -> list[Sequence[object]]:

@@ -10,6 +10,7 @@ from itertools import takewhile
 from streams.model.selection import Selection
 from streams.model.table_version import Sequencer, SequencerKey, TableInfo, VersionInfo
 from streams.rows.schema import Schema, Type
+from streams.rows.turned_rows import column
 from streams.store import Transaction
 
 ASKED_ROWS_MIN = 1_000  # fewer are upserted sooner than it is found out
@@ -45,9 +46,8 @@ def may_stand(
     found = list(tx.rows.select(version, Schema((time,)), newest).values)
     last, place = found[0][0] if found else None, version.schema.fields.index(time)
     assert last is None or isinstance(last, datetime)
-    return len(rows) - sum(1 for _ in takewhile(partial(_is_after, last, place), reversed(rows)))
+    return len(rows) - sum(1 for _ in takewhile(partial(_is_after, last), reversed(column(rows, place))))
 
 
-def _is_after(last: datetime | None, place: int, row: Row) -> bool:
-    value = row[place]
+def _is_after(last: datetime | None, value: object) -> bool:
     return last is None or (isinstance(value, datetime) and value > last)

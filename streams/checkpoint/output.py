@@ -36,6 +36,7 @@ from streams.model.table_version import (
     VersionState,
 )
 from streams.rows.schema import Schema, Type
+from streams.rows.turned_rows import chosen, parts
 from streams.rows.turned_rows import column as column_values
 from streams.rows.upsert import Upserts, merge_overflow
 from streams.rows.values import key_form, plain_key
@@ -346,26 +347,27 @@ class _Application:
         names = version.schema.names
         places = _key_places(effect, self._plan.tables[effect.table], version)
         rows = self._with_overflow(_with_plain_keys(merged.rows, version, places), merged, version, places)
+        record_ids = chosen(effect.record_ids, merged.last)
         homes = _homes(rows, places, self._plan.partitions[version.table, version.version])
-        for partition, present, chosen in _stretches(homes, merged.present):
+        for partition, present, mine in _stretches(homes, merged.present):
             self._upsert_stretch(
                 effect,
                 version,
                 SequencerKey(version.table, version.version, partition),
                 unique_on=[names[place] for place in places],
                 present=[names[place] for place in sorted(present)],
-                record_ids=[effect.record_ids[merged.last[index]] for index in chosen],
-                rows=[rows[index] for index in chosen],
+                record_ids=chosen(record_ids, mine),
+                rows=chosen(rows, mine),
             )
 
     def _with_overflow(
         self, rows: Sequence[tuple[object, ...]], merged: Upserts, version: VersionInfo, places: Sequence[int]
     ) -> Sequence[tuple[object, ...]]:
         """Rows whose `_more` has taken in what stands there: each of its fields is kept or written like a column."""
+        if not version.schema.overflow:
+            return rows
         more = len(version.schema.fields)
         giving = [index for index, given in enumerate(merged.present) if more in given]
-        if not giving:
-            return rows
         names = [version.schema.names[place] for place in places]
         keys = {index: tuple(rows[index][place] for place in places) for index in giving}
         held = self._tx.rows.overflow(version, names, list(keys.values()))
@@ -507,7 +509,7 @@ def _homes(rows: Sequence[tuple[object, ...]], places: Sequence[int], partitions
     """The partition of each row with a key."""
     if partitions == 1:
         return [0] * len(rows)
-    return [partition_of(tuple(row[place] for place in places), partitions) for row in rows]
+    return [partition_of(key, partitions) for key in parts(rows, places)]
 
 
 def _with_plain_keys(

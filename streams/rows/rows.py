@@ -369,7 +369,8 @@ class Rows:
                     yield given[sources]
 
         key = [places[source] for source in self._unique_on]
-        rows = [row for chunk in self.encoded(schema) for row in chunk]
+        chunks = list(self.encoded(schema))
+        rows = chunks[0] if len(chunks) == 1 else [row for chunk in chunks for row in chunk]
         alike = frozenset[frozenset[str]]().union(*(chunk.present for chunk in self._chunks))
         if len(alike) == 1:
             found = distinct(rows, next(present()), key=key)

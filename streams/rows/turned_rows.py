@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import overload
+from operator import itemgetter
+from typing import TypeVar, overload
 
 Row = tuple[object, ...]
+Item = TypeVar("Item")
 
 
 class TurnedRows(Sequence[Row]):
@@ -43,6 +45,22 @@ def turned(rows: Sequence[Row]) -> Sequence[Sequence[object]]:
     return rows.columns if isinstance(rows, TurnedRows) else list(zip(*rows, strict=True))
 
 
+def chosen(items: Sequence[Item], places: Sequence[int]) -> Sequence[Item]:
+    """The items of these places, in their order; the same object where those are all."""
+    if places == range(len(items)):
+        return items
+    return [items[place] for place in places]
+
+
 def column(rows: Sequence[Row], place: int) -> Sequence[object]:
     """One column of rows."""
     return rows.columns[place] if isinstance(rows, TurnedRows) else [row[place] for row in rows]
+
+
+def parts(rows: Sequence[Row], places: Sequence[int]) -> Iterator[Row]:
+    """What each row has in these columns."""
+    if isinstance(rows, TurnedRows):
+        return zip(*(rows.columns[place] for place in places), strict=True)
+    if len(places) == 1:
+        return zip(map(itemgetter(places[0]), rows), strict=True)
+    return map(itemgetter(*places), rows)

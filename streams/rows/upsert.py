@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 
 from streams.rows.chunk import Row
+from streams.rows.turned_rows import parts
 from streams.rows.values import json_text, json_value
 
 
@@ -54,7 +55,7 @@ def merge(
 
 def distinct(rows: Sequence[Row], present: frozenset[int], *, key: Sequence[int]) -> Upserts | None:
     """The same for rows that all give the same columns, where no key comes twice; None where one does."""
-    if len(set(map(itemgetter(*key), rows))) < len(rows):
+    if len(set(parts(rows, key))) < len(rows):
         return None
     return Upserts(rows, [present] * len(rows), range(len(rows)), superseded=0)
 
