@@ -14,7 +14,7 @@ from streams.checkpoint.output import Write
 from streams.errors import RowRejected
 from streams.ids import RecordIds
 from streams.model.table_version import TableOptions
-from streams.rows.frames import frame_of
+from streams.rows.frames import frame_of, frame_of_records
 from streams.rows.rows import Rows
 from streams.rows.schema import NAME_BYTES_MAX, Type
 from streams.store import Store
@@ -90,6 +90,45 @@ def test_a_long_frame_keeps_its_values(store: Store, ambient: ManualAmbient, kin
         assert list(map(shape, (record["v"] for record in found))) == [shape(canonical(value)) for value in held]
         assert list(rows.record_ids) == list(ids)
         assert len(set(rows.ats)) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "partitions"), [*((kind, 1) for kind in VALUES if kind != "long text"), ("decimals", 3)]
+)
+def test_a_long_frame_upserts_what_its_rows_upsert(
+    store: Store, ambient: ManualAmbient, kind: str, partitions: int
+) -> None:
+    """One by column, one row by row, of keys of which half stand; a column that the second lacks keeps its values."""
+    values = [None, *VALUES[kind]]
+    options = TableOptions(unique_on=("at", "name"), partitions=partitions)
+    first = [keyed(number, v=values[number % len(values)], kept=number) for number in range(LONG)]
+    second = [keyed(number, v=values[number % 3]) for number in range(LONG // 2, LONG + LONG // 2)]
+    agent = Agent(store, ambient, partitions=2)
+    for records in (first, second):
+        ids = [f"id {number}" for number in range(len(records))]
+        by_column = Rows(unique_on=options.unique_on)
+        by_column.append_frame(frame_of_records([records]))
+        by_row = Rows(unique_on=options.unique_on)
+        by_row.extend(records)
+        effects = [
+            Write(name, rows, ids, upsert=True, options=options)
+            for name, rows in (("columns", by_column), ("rows", by_row))
+        ]
+        agent.land(*effects)
+    for index in range(partitions):
+        one, other = (stored(store, name, partition=index) for name in ("columns", "rows"))
+        assert list(one.offsets) == list(other.offsets)
+        assert list(one.record_ids) == list(other.record_ids)
+        assert [{name: shape(value) for name, value in each.items()} for each in records_of(one)] == [
+            {name: shape(value) for name, value in each.items()} for each in records_of(other)
+        ]
+    held = sum(len(stored(store, "columns", partition=index).offsets) for index in range(partitions))
+    assert held == LONG + LONG // 2
+
+
+def keyed(number: int, **values: object) -> dict[str, object]:
+    at = datetime(2024, 1, 1, tzinfo=UTC) + timedelta(hours=number // 7)
+    return {"at": at, "name": f"name {number % 7}", **values}
 
 
 def long_frame(values: Sequence[object], ids: Sequence[str | None], *, partition: int) -> Write:
