@@ -186,6 +186,7 @@ class Broker:
             "process.roles": "broker,controller",
             "node.id": self.node_id,
             "log.dirs": self.directory / "data",
+            "log.retention.ms": -1,  # records may be dated as a test needs them
             "num.partitions": 1,
             "auto.create.topics.enable": "false",
             "offsets.topic.replication.factor": copies,
