@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from streams.checkpoint.output import RowSource, Write
+from streams.checkpoint.effect import RowSource, Write
 from streams.model.table_version import TableOptions
 from streams.programs.spill import SpilledRows, SpillFile
 from streams.rows.chunk import Row

@@ -29,7 +29,8 @@ from nodes.data_node.table_progress import writers_of
 from nodes.data_node.workplace import Workplace
 from streams import crash_points
 from streams.checkpoint.checkpoint import Checkpoint
-from streams.checkpoint.output import Outcome, Write
+from streams.checkpoint.effect import Write
+from streams.checkpoint.output import Outcome
 from streams.checkpoint.whole_commit import commit_whole
 from streams.errors import MillstreamError, StoreUnavailable
 from streams.model.position import Build, Owner

@@ -30,7 +30,7 @@ from streams.agents.run_book import RunBook
 from streams.ambient import Ambient
 from streams.beside import beside_of
 from streams.checkpoint.checkpoint import Checkpoint, Committed, commit
-from streams.checkpoint.output import Effect, Write
+from streams.checkpoint.effect import Effect, Write
 from streams.decisions.retry import FailureHistory, OnError, backoff_s, halves, must_stop
 from streams.errors import DataError, Fenced, NodeFailed, PositionInvalid, TransientError
 from streams.history.rebuild import Rebuild

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from streams.ambient import Ambient
+from streams.checkpoint.effect import Activation, Write
 from streams.checkpoint.manual_write import MANUAL_AGENT, commit_manually
-from streams.checkpoint.output import Activation, Write
 from streams.checkpoint.tables import active_version, begin_version, widen_for
 from streams.errors import UsageError
 from streams.model.table_version import StoredRows, VersionInfo, VersionState

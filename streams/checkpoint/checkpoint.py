@@ -23,7 +23,9 @@ from datetime import datetime
 from streams import crash_points
 from streams.ambient import Ambient
 from streams.checkpoint import tally
-from streams.checkpoint.output import Activation, Effect, Outcome, OutputPlan, Stale, apply_effects, prepare
+from streams.checkpoint.effect import Activation, Effect
+from streams.checkpoint.output import Outcome, Stale, apply_effects
+from streams.checkpoint.output_plan import OutputPlan, prepare
 from streams.checkpoint.tally import Tally
 from streams.checkpoint.views import refresh_views
 from streams.errors import Fenced, StoreUnavailable

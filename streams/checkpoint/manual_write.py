@@ -13,7 +13,8 @@ from functools import partial
 
 from streams.ambient import Ambient
 from streams.checkpoint.checkpoint import Checkpoint, Committed, commit
-from streams.checkpoint.output import Activation, Effect, Outcome
+from streams.checkpoint.effect import Activation, Effect
+from streams.checkpoint.output import Outcome
 from streams.checkpoint.views import refresh_views
 from streams.errors import CommitUnknown, Fenced, StoreUnavailable, TransientError
 from streams.model.ledger import LedgerEntry

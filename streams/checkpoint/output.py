@@ -1,123 +1,43 @@
-"""What a checkpoint does to tables: its effects, prepared outside the transaction and applied inside it.
+"""The effects of a checkpoint, applied inside its transaction.
 
-Preparation makes tables, versions and partitions and widens schemas, each in a transaction of its own. Application
-locks the sequencers in sorted order and finds out whether what was prepared still stands; where it does not, it raises
-`Stale` and the checkpoint starts at the top.
-
-Only the sequencers that are written are locked, so that partitions of one table are written side by side. What holds
-for a whole version (its schema, its seal, the number of its partitions) is changed under the locks of all of them, so
-that the lock of any one keeps it as it is.
+It locks the sequencers in sorted order and finds out whether what was prepared still stands; where it does not, it
+raises `Stale` and the checkpoint starts at the top, with another plan.
 """
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import groupby
-from typing import Protocol
 
 from streams import crash_points
 from streams.ambient import Ambient
+from streams.checkpoint.effect import Activation, Effect, Truncation, Write
+from streams.checkpoint.homes import homes_of, key_fields, key_places, stretches, with_plain_keys
 from streams.checkpoint.new_rows import may_stand
-from streams.checkpoint.tables import ensure_active, merged_options, widen_for
+from streams.checkpoint.output_plan import OutputPlan, prepare
 from streams.checkpoint.views import mark_view
 from streams.decisions.watermark import advance, late_count, time_us, watermark_us
-from streams.errors import Fenced, StoreUnavailable, UsageError
+from streams.errors import Fenced, StoreUnavailable
 from streams.model.ledger import OutputRange
 from streams.model.position import Build
 from streams.model.table_version import (
     Sequencer,
     SequencerKey,
     TableInfo,
-    TableOptions,
     VersionInfo,
     VersionState,
 )
-from streams.rows.schema import Schema, Type
-from streams.rows.turned_rows import chosen, parts
+from streams.rows.turned_rows import chosen
 from streams.rows.turned_rows import column as column_values
 from streams.rows.upsert import Upserts, merge_overflow
-from streams.rows.values import key_form, plain_key
 from streams.store import Store, Transaction
 
 HIDDEN_STALE_MAX = 20  # as often as a checkpoint begins again
-SPREAD_ROWS = 8  # more upserted rows than this a partition touch nearly all partitions: it saves nothing to ask which
 
 
 class Stale(Exception):
     """What was prepared no longer stands: prepare again. Never leaves `streams`."""
-
-
-class RowSource(Protocol):
-    """Encoded rows, in memory (`Rows`) or spilled to disk."""
-
-    @property
-    def schema(self) -> Schema: ...
-
-    def __len__(self) -> int: ...
-
-    def encoded(self, schema: Schema) -> Iterator[Sequence[tuple[object, ...]]]:
-        """All rows in order, laid out for a schema at least as wide."""
-        ...
-
-    def upserts(self, schema: Schema) -> Upserts: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """Rows for one table, with as many record ids. `version` None means the one that is active at the commit.
-
-    Appended rows go to `partition`; those of a table with a key to the partition that the hash of their key names.
-    """
-
-    table: str
-    rows: RowSource
-    record_ids: Sequence[str | None]
-    upsert: bool = False
-    partition: int = 0
-    version: int | None = None
-    options: TableOptions = field(default_factory=TableOptions)
-
-
-@dataclass(frozen=True, slots=True)
-class Truncation:
-    """Take away all rows of the active version (or of a version being built)."""
-
-    table: str
-    version: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Activation:
-    """Seal the active version and activate this one, whose rows are written already.
-
-    `engine_made`: subscribers had these records in the old version and go on at the new one's end.
-    """
-
-    table: str
-    version: int
-    engine_made: bool = False
-
-
-Effect = Write | Truncation | Activation
-
-
-@dataclass(frozen=True, slots=True)
-class OutputPlan:
-    """Effects in their order, with the version each was prepared for.
-
-    `keys` are the sequencers to lock. `partitions` tells how many each version had, by (table, version number), where
-    an effect would be another with more of them.
-    """
-
-    effects: tuple[Effect, ...]
-    tables: Mapping[str, TableInfo]
-    versions: Mapping[tuple[str, int | None], VersionInfo]
-    replaced: Mapping[str, VersionInfo]
-    keys: tuple[SequencerKey, ...]
-    partitions: Mapping[tuple[str, int], int]
 
 
 @dataclass(slots=True)
@@ -132,134 +52,6 @@ class Outcome:
     @property
     def rows(self) -> int:
         return sum(each.inserted + each.moved for each in self.ranges)
-
-
-def partition_of(key: tuple[object, ...], partitions: int) -> int:
-    """The partition of a row with a key: the same for equal keys, also when a key column has widened since."""
-    return zlib.crc32(repr(tuple(map(key_form, key))).encode()) % partitions if partitions > 1 else 0
-
-
-def prepare(store: Store, effects: Sequence[Effect], *, build: Build, ambient: Ambient) -> OutputPlan:
-    """Make what the effects need. Raises UsageError where a table cannot be written as asked."""
-    versions: dict[tuple[str, int | None], VersionInfo] = {}
-    tables: dict[str, TableInfo] = {}
-    replaced: dict[str, VersionInfo] = {}
-    locks = _Locks()
-    standing = _standing(store, effects)
-    for effect in effects:
-        found = standing.get((effect.table, effect.version))
-        if found is not None and isinstance(effect, Write) and found.fits(effect):
-            tables[effect.table], versions[effect.table, effect.version] = found.table, found.info
-            locks.add(effect, found)
-            continue
-        options = effect.options if isinstance(effect, Write) else TableOptions()
-        table, active = ensure_active(store, effect.table, options, made_by=build.agent, ambient=ambient)
-        tables[effect.table] = table
-        version = active
-        if effect.version is not None:
-            with store.read() as tx:
-                version = _existing(tx, effect.table, effect.version)
-            _check_open(version, effect)
-        if isinstance(effect, Write):
-            partitions = 1 if _unique_on(effect, table) else effect.partition + 1
-            version = widen_for(store, version, effect.rows.schema, partitions=partitions)
-            _check_open(version, effect)
-        if isinstance(effect, Activation):
-            replaced[effect.table] = active
-            locks.add(effect, _Standing(table, active, _keys(store, active)))
-        versions[effect.table, effect.version] = version
-        locks.add(effect, _Standing(table, version, _keys(store, version)))
-    return OutputPlan(tuple(effects), tables, versions, replaced, tuple(sorted(locks.keys)), locks.partitions)
-
-
-@dataclass(frozen=True, slots=True)
-class _Standing:
-    """A table and a version of it, as one read transaction saw them."""
-
-    table: TableInfo
-    info: VersionInfo
-    keys: frozenset[SequencerKey]
-
-    def fits(self, write: Write) -> bool:
-        """Whether nothing has to be made or changed for these rows: nearly always, after a table's first ones."""
-        return (
-            merged_options(self.table, write.options) == self.table.options
-            and (bool(_unique_on(write, self.table)) or len(self.keys) > write.partition)
-            and self.info.schema.join(write.rows.schema) == self.info.schema
-        )
-
-
-class _Locks:
-    """The sequencers that effects write, and the versions whose number of partitions matters to them."""
-
-    def __init__(self) -> None:
-        self.keys: set[SequencerKey] = set()
-        self.partitions: dict[tuple[str, int], int] = {}
-
-    def add(self, effect: Effect, standing: _Standing) -> None:
-        """An append needs its own partition, an upsert those of its keys. All else needs the whole version: also a
-        build's hidden rows, which must find it as the build left it, and appended keys, which meet in any partition."""
-        version = standing.info
-        if isinstance(effect, Write) and effect.version is None and not _unique_on(effect, standing.table):
-            self.keys.add(SequencerKey(version.table, version.version, effect.partition))
-            return
-        count = self.partitions[version.table, version.version] = len(standing.keys)
-        if isinstance(effect, Write) and effect.upsert and effect.version is None and count > 1:
-            self.keys |= {SequencerKey(version.table, version.version, home) for home in _homes_in(effect, standing)}
-        else:
-            self.keys |= standing.keys
-
-
-def _homes_in(upsert: Write, standing: _Standing) -> set[int]:
-    """The partitions that upserted rows go to, or all."""
-    count = len(standing.keys)
-    if len(upsert.rows) > SPREAD_ROWS * count:
-        return set(range(count))
-    version = standing.info
-    places = _key_places(upsert, standing.table, version)
-    rows = _with_plain_keys(upsert.rows.upserts(version.schema).rows, version, places)
-    return set(_homes(rows, places, count))
-
-
-def _standing(store: Store, effects: Sequence[Effect]) -> dict[tuple[str, int | None], _Standing]:
-    """What stands of the versions that rows are written to, in one transaction."""
-    wanted = {(effect.table, effect.version) for effect in effects if isinstance(effect, Write)}
-    found = {}
-    with store.read() as tx:
-        for name, number in wanted:
-            table = tx.tables.table(name)
-            if table is None or table.active_version is None:
-                continue
-            info = tx.tables.version(name, table.active_version if number is None else number)
-            if info is None or info.state is VersionState.DROPPED:
-                continue
-            keys = frozenset(sequencer.key for sequencer in tx.tables.sequencers(name, info.version))
-            found[name, number] = _Standing(table, info, keys)
-    return found
-
-
-def _existing(tx: Transaction, table: str, number: int) -> VersionInfo:
-    version = tx.tables.version(table, number)
-    if version is None:
-        raise UsageError(
-            f"version {number} of table {table!r} does not exist",
-            hint=f"`millstream tables versions {table}` lists those that do",
-        )
-    return version
-
-
-def _check_open(version: VersionInfo, effect: Effect) -> None:
-    """A version that is named is its builder's own. Raises Fenced where somebody else has sealed or dropped it."""
-    if effect.version is not None and version.state in {VersionState.SEALED, VersionState.DROPPED}:
-        raise Fenced(
-            f"version {version.version} of table {version.table!r} is {version.state.value} while it is being built",
-            hint="a later run or rewind has taken its place: what was built here is dropped",
-        )
-
-
-def _keys(store: Store, version: VersionInfo) -> frozenset[SequencerKey]:
-    with store.read() as tx:
-        return frozenset(sequencer.key for sequencer in tx.tables.sequencers(version.table, version.version))
 
 
 class _Application:
@@ -307,17 +99,17 @@ class _Application:
             return
         written = 0
         sources = [field.source for field in version.schema.fields]
-        unique_on = _unique_on(effect, self._plan.tables[effect.table])
+        unique_on = key_fields(effect, self._plan.tables[effect.table])
         places = [sources.index(source) for source in unique_on if source in sources]
         partitions = self._plan.partitions.get((version.table, version.version), 1)
         for encoded in effect.rows.encoded(version.schema):
-            rows = _with_plain_keys(encoded, version, places)
+            rows = with_plain_keys(encoded, version, places)
             record_ids = effect.record_ids[written : written + len(rows)]
             written += len(rows)
             if not unique_on or partitions == 1:
                 self._append(effect, version, effect.partition, record_ids, rows)
                 continue
-            homes = _homes(rows, places, partitions)
+            homes = homes_of(rows, places, partitions)
             for home in sorted(set(homes)):
                 mine = [index for index, each in enumerate(homes) if each == home]
                 self._append(
@@ -345,11 +137,11 @@ class _Application:
         merged = effect.rows.upserts(version.schema)
         self.outcome.superseded += merged.superseded
         names = version.schema.names
-        places = _key_places(effect, self._plan.tables[effect.table], version)
-        rows = self._with_overflow(_with_plain_keys(merged.rows, version, places), merged, version, places)
+        places = key_places(effect, self._plan.tables[effect.table], version)
+        rows = self._with_overflow(with_plain_keys(merged.rows, version, places), merged, version, places)
         record_ids = chosen(effect.record_ids, merged.last)
-        homes = _homes(rows, places, self._plan.partitions[version.table, version.version])
-        for partition, present, mine in _stretches(homes, merged.present):
+        homes = homes_of(rows, places, self._plan.partitions[version.table, version.version])
+        for partition, present, mine in stretches(homes, merged.present):
             self._upsert_stretch(
                 effect,
                 version,
@@ -480,46 +272,6 @@ def apply_effects(tx: Transaction, plan: OutputPlan, *, now: datetime, sequenced
     _check(tx, plan, locked)
     sequenced()
     return _Application(tx, plan, locked, now).apply()
-
-
-def _unique_on(effect: Write, table: TableInfo) -> tuple[str, ...]:
-    return table.options.unique_on or effect.options.unique_on
-
-
-def _key_places(effect: Write, table: TableInfo, version: VersionInfo) -> list[int]:
-    """Where the rows have their key."""
-    sources = [field.source for field in version.schema.fields]
-    return [sources.index(source) for source in _unique_on(effect, table)]
-
-
-def _stretches(
-    homes: Sequence[int], present: Sequence[frozenset[int]]
-) -> Iterator[tuple[int, frozenset[int], Sequence[int]]]:
-    """Rows of one partition, one after another, that give the same columns: partition, columns, places."""
-    if len(set(homes)) == 1 and len(set(present)) == 1:
-        yield homes[0], present[0], range(len(homes))
-        return
-    for partition in sorted(set(homes)):
-        mine = [index for index, home in enumerate(homes) if home == partition]
-        for given, stretch in groupby(mine, key=present.__getitem__):
-            yield partition, given, list(stretch)
-
-
-def _homes(rows: Sequence[tuple[object, ...]], places: Sequence[int], partitions: int) -> list[int]:
-    """The partition of each row with a key."""
-    if partitions == 1:
-        return [0] * len(rows)
-    return [partition_of(key, partitions) for key in parts(rows, places)]
-
-
-def _with_plain_keys(
-    rows: Sequence[tuple[object, ...]], version: VersionInfo, places: Sequence[int]
-) -> Sequence[tuple[object, ...]]:
-    """Rows whose Decimal keys have one form each, so that a store that compares their text finds equal ones equal."""
-    decimals = {place for place in places if version.schema.fields[place].type is Type.DECIMAL}
-    if not decimals:
-        return rows
-    return [tuple(plain_key(value) if place in decimals else value for place, value in enumerate(row)) for row in rows]
 
 
 def _check(tx: Transaction, plan: OutputPlan, locked: Sequence[Sequencer]) -> None:

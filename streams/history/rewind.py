@@ -18,7 +18,7 @@ from streams.agents.agent_spec import AgentSpec
 from streams.agents.feed import Feed
 from streams.ambient import Ambient
 from streams.checkpoint.checkpoint import Checkpoint, commit
-from streams.checkpoint.output import Activation, Effect, Write
+from streams.checkpoint.effect import Activation, Effect, Write
 from streams.checkpoint.tables import active_version, begin_version
 from streams.checkpoint.views import refresh_views
 from streams.errors import CommitUnknown, Fenced, UsageError

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from streams.ambient import Ambient
-from streams.checkpoint.output import Effect, write_hidden
+from streams.checkpoint.effect import Effect
+from streams.checkpoint.output import write_hidden
 from streams.checkpoint.tables import active_version, begin_version, ensure_table, merged_options
 from streams.errors import UsageError
 from streams.history.rebuild import Rebuild

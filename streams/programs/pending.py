@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from streams.checkpoint.output import Activation, Effect, Truncation, Write
+from streams.checkpoint.effect import Activation, Effect, Truncation, Write
 from streams.errors import RowRejected, UsageError
 from streams.model.table_version import SequencerKey, StoredRows, TableOptions
 from streams.programs.place import Place

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from streams.ambient import Ambient
-from streams.checkpoint.output import Effect, Stale, apply_effects, prepare
+from streams.checkpoint.effect import Effect
+from streams.checkpoint.output import Stale, apply_effects
+from streams.checkpoint.output_plan import prepare
 from streams.errors import StoreUnavailable
 from streams.model.position import Build
 from streams.store import Store, Transaction

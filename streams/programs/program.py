@@ -20,7 +20,7 @@ from streams import crash_points
 from streams.agents.feed import Feed, letter_batch
 from streams.ambient import Ambient
 from streams.checkpoint.checkpoint import Checkpoint
-from streams.checkpoint.output import Effect
+from streams.checkpoint.effect import Effect
 from streams.checkpoint.whole_commit import commit_whole
 from streams.errors import Fenced, StoreUnavailable, UsageError
 from streams.history.rebuild import Rebuild

@@ -20,7 +20,7 @@ import orjson
 from streams.agents.agent_spec import AgentSpec
 from streams.agents.body import RecordBody
 from streams.checkpoint.checkpoint import Checkpoint, commit
-from streams.checkpoint.output import Activation, Write
+from streams.checkpoint.effect import Activation, Write
 from streams.checkpoint.tables import active_version, begin_version
 from streams.decisions.retry import FailurePolicy
 from streams.history.rebuild import Rebuild

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from streams.ambient import Ambient
 from streams.checkpoint.checkpoint import Checkpoint, Committed, commit
-from streams.checkpoint.output import Effect, Write
+from streams.checkpoint.effect import Effect, Write
 from streams.checkpoint.tables import active_version, ensure_active
 from streams.model.dead_letter import DeadLetter
 from streams.model.position import Build, Move, Position

@@ -8,7 +8,7 @@ from typing import Any
 
 from streams.ambient import Ambient
 from streams.checkpoint.checkpoint import Checkpoint, commit
-from streams.checkpoint.output import Write
+from streams.checkpoint.effect import Write
 from streams.model.position import Build
 from streams.model.record import Kind
 from streams.model.run import Run, RunStatus

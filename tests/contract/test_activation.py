@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from streams.checkpoint.activation import activate
+from streams.checkpoint.effect import Activation, Write
 from streams.checkpoint.manual_write import commit_manually
-from streams.checkpoint.output import Activation, Write
 from streams.checkpoint.tables import begin_version
 from streams.errors import UsageError
 from streams.history.verify import verify

@@ -15,7 +15,7 @@ from streams import agent
 from streams.agents.agent_loop import Agent
 from streams.agents.body import FrameBody, RecordBody
 from streams.checkpoint.checkpoint import Checkpoint, commit
-from streams.checkpoint.output import Activation
+from streams.checkpoint.effect import Activation
 from streams.checkpoint.tables import active_version, begin_version
 from streams.decisions.retry import FailurePolicy, OnError
 from streams.errors import Fenced, NodeFailed, PositionInvalid, StoreUnavailable, TransientError

@@ -14,8 +14,11 @@ import pytest
 from streams import crash_points
 from streams.checkpoint import tally
 from streams.checkpoint.checkpoint import Checkpoint, commit
+from streams.checkpoint.effect import Activation, Effect, Truncation
+from streams.checkpoint.homes import partition_of
 from streams.checkpoint.manual_write import commit_manually
-from streams.checkpoint.output import Activation, Effect, Stale, Truncation, apply_effects, partition_of, prepare
+from streams.checkpoint.output import Stale, apply_effects
+from streams.checkpoint.output_plan import prepare
 from streams.checkpoint.tables import begin_version, ensure_table, widen_for
 from streams.checkpoint.tally import Tally
 from streams.errors import Fenced, RowRejected, UsageError

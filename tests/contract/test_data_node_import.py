@@ -19,8 +19,8 @@ from nodes.data_node.catalogue import Catalogue
 from nodes.data_node.errors import KeyConflict
 from nodes.data_node.table_progress import importer_of
 from nodes.data_node.workplace import Workplace, using_store
+from streams.checkpoint.effect import Write
 from streams.checkpoint.manual_write import commit_manually
-from streams.checkpoint.output import Write
 from streams.checkpoint.tables import active_version
 from streams.errors import UsageError
 from streams.history.verify import verify

@@ -9,8 +9,8 @@ import pytest
 from millstream.data_node_facts import find_updater, updaters_meant
 from nodes.data_node.errors import DataNodeUnknown, IdentifierClash
 from nodes.data_node.workplace import Workplace, using_store
+from streams.checkpoint.effect import Write
 from streams.checkpoint.manual_write import commit_manually
-from streams.checkpoint.output import Write
 from streams.errors import UsageError
 from streams.rows.rows import Rows
 from streams.store import Store

@@ -11,7 +11,7 @@ import pytest
 from nodes import APIDataNode, DataNode
 from nodes.data_node.workplace import Workplace, using_store
 from streams.checkpoint.checkpoint import Checkpoint, commit
-from streams.checkpoint.output import Activation, Write
+from streams.checkpoint.effect import Activation, Write
 from streams.checkpoint.tables import begin_version
 from streams.errors import StoreUnavailable
 from streams.history.verify import verify

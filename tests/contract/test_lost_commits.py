@@ -9,8 +9,8 @@ from typing import Any, cast
 import pytest
 
 from streams.agents.body import RecordBody
+from streams.checkpoint.effect import Activation
 from streams.checkpoint.manual_write import commit_manually
-from streams.checkpoint.output import Activation
 from streams.checkpoint.tables import begin_version
 from streams.errors import CommitUnknown, StoreUnavailable
 from streams.history.rebuild import Rebuild

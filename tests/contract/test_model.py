@@ -26,7 +26,7 @@ from streams.agents import agent_loop
 from streams.agents.agent_spec import AgentSpec
 from streams.agents.body import RecordBody
 from streams.checkpoint.checkpoint import Checkpoint, commit
-from streams.checkpoint.output import Activation, Write
+from streams.checkpoint.effect import Activation, Write
 from streams.checkpoint.tables import begin_version, ensure_table
 from streams.errors import Fenced
 from streams.history.rebuild import Rebuild

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from streams.checkpoint import new_rows
+from streams.checkpoint.effect import Effect, Truncation
 from streams.checkpoint.manual_write import commit_manually
-from streams.checkpoint.output import Effect, Truncation
 from streams.checkpoint.tables import active_version
 from streams.history.verify import verify
 from streams.model.table_version import TableOptions

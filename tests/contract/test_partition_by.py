@@ -17,8 +17,8 @@ from nodes.data_node.workplace import Workplace, using_store
 from streams import crash_points
 from streams.checkpoint import new_rows
 from streams.checkpoint.activation import activate
+from streams.checkpoint.effect import Activation
 from streams.checkpoint.manual_write import commit_manually
-from streams.checkpoint.output import Activation
 from streams.checkpoint.tables import active_version, begin_version
 from streams.errors import UsageError
 from streams.history.verify import verify

@@ -11,7 +11,7 @@ from streams import crash_points
 from streams.agents.body import RecordBody
 from streams.agents.feed import Feed
 from streams.agents.partitions import partitions_of
-from streams.checkpoint.output import Activation
+from streams.checkpoint.effect import Activation
 from streams.checkpoint.tables import begin_version, ensure_table
 from streams.errors import Fenced, StoreUnavailable
 from streams.history.verify import verify

@@ -9,7 +9,8 @@ import pytest
 
 from millstream.worker.tidying import tidy
 from nodes.graph.graph import Graph
-from streams.checkpoint.output import Activation, write_hidden
+from streams.checkpoint.effect import Activation
+from streams.checkpoint.output import write_hidden
 from streams.checkpoint.tables import begin_version
 from streams.errors import PositionInvalid
 from streams.history.verify import verify

@@ -10,7 +10,7 @@ from decimal import Decimal
 
 import pytest
 
-from streams.checkpoint.output import Write
+from streams.checkpoint.effect import Write
 from streams.errors import RowRejected
 from streams.ids import RecordIds
 from streams.model.table_version import TableOptions

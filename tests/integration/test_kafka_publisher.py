@@ -24,8 +24,8 @@ from millstream.worker import publisher as publisher_module
 from millstream.worker.publisher import Publisher
 from streams.ambient import SystemAmbient
 from streams.backends import open_store
+from streams.checkpoint.effect import Activation
 from streams.checkpoint.manual_write import commit_manually
-from streams.checkpoint.output import Activation
 from streams.checkpoint.tables import begin_version, widen_for
 from streams.errors import Fenced, MillstreamError, PositionInvalid, StoreRefused
 from streams.store import Store

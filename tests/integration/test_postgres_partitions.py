@@ -13,7 +13,9 @@ import pytest
 
 from connectors.postgres.store import PostgresStore, open_store
 from streams.checkpoint.checkpoint import Checkpoint, commit
-from streams.checkpoint.output import Activation, Truncation, Write, partition_of, write_hidden
+from streams.checkpoint.effect import Activation, Truncation, Write
+from streams.checkpoint.homes import partition_of
+from streams.checkpoint.output import write_hidden
 from streams.checkpoint.tables import begin_version
 from streams.history.verify import verify
 from streams.model.position import Build

@@ -11,7 +11,8 @@ import pytest
 
 from connectors.postgres.store import PostgresStore, open_store
 from connectors.sql.agents import SqlAgents
-from streams.checkpoint.output import Activation, write_hidden
+from streams.checkpoint.effect import Activation
+from streams.checkpoint.output import write_hidden
 from streams.checkpoint.tables import begin_version
 from streams.checkpoint.views import refresh_views, views_behind
 from streams.errors import StoreUnavailable, UsageError

@@ -25,9 +25,11 @@ from millstream.worker import tidying
 from streams import crash_points
 from streams.agents import agent_loop
 from streams.agents.feed import Feed
-from streams.checkpoint import checkpoint, output
+from streams.checkpoint import checkpoint, output, output_plan
 from streams.checkpoint.checkpoint import CheckpointCommit, Committed, Phase
-from streams.checkpoint.output import Activation, Outcome, OutputPlan, apply_effects
+from streams.checkpoint.effect import Activation
+from streams.checkpoint.output import Outcome, apply_effects
+from streams.checkpoint.output_plan import OutputPlan
 from streams.decisions import retention
 from streams.log import AppendAnswer, AppendRequest
 from streams.model.position import Build, Position
@@ -147,7 +149,7 @@ def hints_relied_on() -> AbstractContextManager[object]:
 
 def locks_in_any_order() -> AbstractContextManager[object]:
     """The sequencers are locked in the order of the effects, each effect's own partition first."""
-    original = output.prepare
+    original = output_plan.prepare
 
     def prepare(*args: Any, **kwargs: Any) -> OutputPlan:
         plan = original(*args, **kwargs)

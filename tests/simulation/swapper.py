@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from streams.ambient import Ambient
 from streams.checkpoint.checkpoint import Checkpoint, commit
-from streams.checkpoint.output import Activation, Write
+from streams.checkpoint.effect import Activation, Write
 from streams.checkpoint.tables import begin_version, ensure_active
 from streams.errors import Fenced, TransientError
 from streams.model.position import Build
