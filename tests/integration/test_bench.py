@@ -10,7 +10,16 @@ import psycopg
 import pytest
 from rich.console import Console
 
-from bench import agents, data_nodes, environments, kafka, limits, programs, webhooks
+from bench import (
+    agents,
+    data_nodes,
+    environments,
+    kafka,
+    kafka_memory,
+    limits,
+    programs,
+    webhooks,
+)
 from bench.__main__ import PARTS, chosen
 from bench.contest import Entrant, EntrantFailed, new_database, run
 from bench.figure import Figure, Part, Scale, Skipped
@@ -46,6 +55,13 @@ def test_data_nodes_are_measured_on_both_stores(part: Part, monkeypatch: pytest.
     figures = [each for each in part(TINY) if isinstance(each, Figure)]
     assert all(each.value > 0 for each in figures)
     assert {each.name.rpartition("_")[2] for each in figures} == {"sqlite", "postgresql"}
+
+
+@pytest.mark.postgres
+def test_a_node_on_kafka_is_measured_by_the_memory_that_it_held(kafka_libraries: None) -> None:
+    figures = [each for each in kafka_memory.peak(TINY) if isinstance(each, Figure)]
+    assert {each.name for each in figures} == {"memory_kafka_record_50", "memory_kafka_frame_50"}
+    assert all(each.value > 1 for each in figures)
 
 
 def test_one_part_is_measured_beside_its_limits() -> None:
