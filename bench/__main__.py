@@ -20,6 +20,7 @@ from bench import (
     memory,
     pipeline,
     programs,
+    publishing,
     start,
     webhooks,
 )
@@ -54,6 +55,7 @@ PARTS: Mapping[str, Named] = {
     "data-nodes-plan": Named(data_nodes.planning),
     "webhook-kafka": Named(kafka.webhook, ("asgi",)),
     "kafka": Named(kafka.through),
+    "publisher": Named(publishing.published),
     "start": Named(start.cold),
     "memory": Named(memory.peak),
     "memory-kafka": Named(kafka_memory.peak),

@@ -32,8 +32,8 @@ def clean() -> Mapping[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
 
 
-def program(name: str) -> list[str]:
-    """The command that runs a peer, whose environment is made where it is not there. Raises PeerMissing."""
+def program(name: str, file: str = "run.py") -> list[str]:
+    """The command that runs a peer's file, whose environment is made where it is not there. Raises PeerMissing."""
     lock = PEERS / name / "requirements.txt"
     folder = ROOT / "build" / "peers" / name
     made, wanted = folder / ".installed", hashlib.sha256(lock.read_bytes()).hexdigest()
@@ -44,4 +44,4 @@ def program(name: str) -> list[str]:
         if done.returncode != 0:
             raise PeerMissing((done.stderr.strip().splitlines() or ["pip failed"])[-1][:200])
         made.write_text(wanted)
-    return [str(python), str(PEERS / name / "run.py")]
+    return [str(python), str(PEERS / name / file)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import orjson
@@ -18,6 +19,7 @@ from bench import (
     kafka_memory,
     limits,
     programs,
+    publishing,
     webhooks,
 )
 from bench.__main__ import PARTS, chosen
@@ -26,6 +28,7 @@ from bench.figure import Figure, Part, Scale, Skipped
 from bench.load import Request, _own
 from bench.report import save, show
 from bench.soak import Chunk, SoakPart, begin, run_part
+from tests.kafka_server import tool
 
 TINY = Scale(
     records=50,
@@ -55,6 +58,28 @@ def test_data_nodes_are_measured_on_both_stores(part: Part, monkeypatch: pytest.
     figures = [each for each in part(TINY) if isinstance(each, Figure)]
     assert all(each.value > 0 for each in figures)
     assert {each.name.rpartition("_")[2] for each in figures} == {"sqlite", "postgresql"}
+
+
+@pytest.mark.postgres
+def test_a_publisher_is_measured_by_what_is_read_back(kafka_libraries: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publishing, "PEERS", ())  # they would be installed
+    (figure,) = publishing.published(TINY)
+    assert isinstance(figure, Figure)
+    assert figure.value > 0
+
+
+@pytest.mark.parametrize("ids", [[0, 1, 1], [0, 2, 1], [0, 1]], ids=["twice", "early", "not at all"])
+def test_a_topic_that_has_a_record_otherwise_than_once_and_in_order_has_no_figure(
+    ids: list[int], kafka_bootstrap: str, kafka_topic: str
+) -> None:
+    tool("topics", kafka_bootstrap, "--create", "--topic", kafka_topic, "--partitions", "1")
+    text = "".join(f'{{"id": {number}}}\n' for number in ids)
+    tool("console-producer", kafka_bootstrap, "--topic", kafka_topic, input_text=text)
+    with closing(publishing.Reader(kafka_bootstrap, kafka_topic)) as reader:
+        reader.wait_settled()
+        assert [orjson.loads(value)["id"] for value in reader.values()] == ids
+        with pytest.raises(RuntimeError, match="not each of 3 once and in order"):
+            publishing._check(reader, 3)
 
 
 @pytest.mark.postgres
