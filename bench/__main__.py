@@ -14,6 +14,7 @@ from rich.console import Console
 from bench import (
     agents,
     data_nodes,
+    failover,
     kafka,
     kafka_memory,
     limits,
@@ -56,6 +57,7 @@ PARTS: Mapping[str, Named] = {
     "webhook-kafka": Named(kafka.webhook, ("asgi",)),
     "kafka": Named(kafka.through),
     "publisher": Named(publishing.published),
+    "failover": Named(failover.taken_over),
     "start": Named(start.cold),
     "memory": Named(memory.peak),
     "memory-kafka": Named(kafka_memory.peak),

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class Scale:
     """How much is measured. `rounds` of each figure, of which the median counts; `load_s` of each load over HTTP.
-    `node_rows` are written by a DataNode at once, `wide_rows` stand in a table of many identifiers."""
+    `node_rows` are written by a DataNode at once, `wide_rows` stand in a table of many identifiers. A worker is killed,
+    and one told to end, `failovers` times each, with the setting `lease_s`."""
 
     records: int
     rounds: int
@@ -21,6 +22,8 @@ class Scale:
     kafka_rounds: int
     node_rows: int
     wide_rows: int
+    failovers: int
+    lease_s: float
 
 
 QUICK = Scale(
@@ -32,6 +35,8 @@ QUICK = Scale(
     kafka_rounds=1,
     node_rows=100_000,
     wide_rows=200_000,
+    failovers=1,
+    lease_s=3.0,
 )
 USUAL = Scale(
     records=100_000,
@@ -42,6 +47,8 @@ USUAL = Scale(
     kafka_rounds=3,
     node_rows=1_000_000,
     wide_rows=10_000_000,
+    failovers=3,
+    lease_s=10.0,
 )
 FULL = Scale(
     records=200_000,
@@ -52,6 +59,8 @@ FULL = Scale(
     kafka_rounds=5,
     node_rows=1_000_000,
     wide_rows=10_000_000,
+    failovers=10,
+    lease_s=10.0,
 )
 
 

@@ -82,7 +82,7 @@ def _aim(aim: float) -> str:
 
 
 def _spread(figure: Figure) -> str:
-    return "" if figure.spread is None else f"{figure.spread[0]:,.0f} … {figure.spread[1]:,.0f}"
+    return "" if figure.spread is None else " … ".join(map(_number, figure.spread))
 
 
 def _of_limit(figure: Figure, found: dict[str, Figure]) -> str:

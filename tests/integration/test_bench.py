@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing
+from dataclasses import fields
 from pathlib import Path
 
 import orjson
@@ -15,6 +16,7 @@ from bench import (
     agents,
     data_nodes,
     environments,
+    failover,
     kafka,
     kafka_memory,
     limits,
@@ -24,10 +26,12 @@ from bench import (
 )
 from bench.__main__ import PARTS, chosen
 from bench.contest import Entrant, EntrantFailed, new_database, run
-from bench.figure import Figure, Part, Scale, Skipped
+from bench.failover import Place, standing
+from bench.figure import USUAL, Figure, Part, Scale, Skipped
 from bench.load import Request, _own
 from bench.report import save, show
 from bench.soak import Chunk, SoakPart, begin, run_part
+from millstream.settings import Settings
 from tests.kafka_server import tool
 
 TINY = Scale(
@@ -39,6 +43,8 @@ TINY = Scale(
     kafka_rounds=1,
     node_rows=4_000,
     wide_rows=2_000,
+    failovers=1,
+    lease_s=2.0,
 )
 
 
@@ -89,6 +95,27 @@ def test_a_node_on_kafka_is_measured_by_the_memory_that_it_held(kafka_libraries:
     assert all(each.value > 1 for each in figures)
 
 
+@pytest.mark.postgres
+def test_both_ends_of_a_worker_are_measured(kafka_libraries: None) -> None:
+    figures = [each for each in failover.taken_over(TINY) if isinstance(each, Figure)]
+    assert {each.name for each in figures} == {"failover_killed", "failover_ended"}
+    assert all(each.value > 0 for each in figures)
+
+
+def test_a_partition_stands_until_another_has_moved_it_on() -> None:
+    gone = {("totals", index): Place(1, 10) for index in range(4)}
+    here = [Place(1, 12), Place(2, 10), Place(2, 11), Place(1, 10)]  # moved by itself, claimed, moved by another
+    left = standing(gone, {("totals", index): place for index, place in enumerate(here)} | {("other", 0): Place(9, 9)})
+    assert left == {("totals", 0): Place(1, 12), ("totals", 1): Place(1, 10), ("totals", 3): Place(1, 10)}
+    taken = dict.fromkeys(left, Place(2, 12))
+    assert standing(left, taken) == {("totals", 0): Place(1, 12)}
+
+
+def test_workers_are_measured_with_the_lease_that_is_set_by_default() -> None:
+    (default,) = (each.default for each in fields(Settings) if each.name == "lease_s")
+    assert default == USUAL.lease_s
+
+
 def test_one_part_is_measured_beside_its_limits() -> None:
     assert chosen(["programs"]) == [name for name in PARTS if name in {"programs", *PARTS["programs"].limits}]
 
@@ -97,15 +124,18 @@ def test_the_report_keeps_each_ratio_and_why_a_figure_is_missing(tmp_path: Path)
     results: list[Figure | Skipped] = [
         Figure("limit", "limit", 200.0, "records/s"),
         Figure("mine", "mine", 50.0, "records/s", limit="limit", aim=60),
+        Figure("took", "took", 2.5, "s", spread=(2.25, 2.75)),
         Skipped("other", "other", "no server"),
     ]
     save(results, tmp_path / "report.json")
     data = orjson.loads((tmp_path / "report.json").read_bytes())
-    assert [each["ratio"] for each in data["figures"]] == [None, 0.25]
+    assert [each["ratio"] for each in data["figures"]] == [None, 0.25, None]
     assert data["skipped"][0]["why"] == "no server"
     console = Console(record=True, width=150)
     show(results, console)
-    assert "25% of limit" in console.export_text()
+    text = console.export_text()
+    assert "25% of limit" in text
+    assert "2.25 … 2.75" in text
 
 
 def test_our_own_load_counts_answers_that_are_no_2xx(tmp_path: Path) -> None:
