@@ -82,6 +82,7 @@ class RecordBatches:
         self._place = fetched._tp
         self.next_fetch_offset: int = fetched.next_fetch_offset
         self.has_more = True
+        fetched._records_iterator = None  # it holds `fetched`, which holds it: all would stay until garbage is sought
 
     def take(self, records_max: int) -> LogRecords:
         """The next ones; fewer only at the end."""

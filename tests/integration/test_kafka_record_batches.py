@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 import uuid
 from collections.abc import Callable, Coroutine, Iterator
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.errors import CorruptRecordException
 
 from connectors.kafka import reader, record_batches
@@ -223,6 +225,24 @@ def test_a_time_that_is_no_datetime_is_the_last_there_is_and_what_follows_is_rea
 )
 def test_times_at_and_beyond_the_ends_of_what_a_datetime_holds(ms: int, at: datetime) -> None:
     assert record_batches.Times()[ms] == at
+
+
+@pytest.mark.kafka
+def test_what_a_fetch_brought_is_let_go_of_when_it_is_read(broker: str, topic: str) -> None:
+    """A node looks for garbage seldom: megabytes of each fetch would wait for that."""
+    make(broker, topic)
+    log = open_log(f"kafka://{broker}", store_id=uuid.uuid4().hex, hint=lambda: None)
+    gc.collect()
+    gc.disable()
+    try:
+        for first in range(0, 50, 10):
+            produce(broker, sent(topic, first, 10))
+            assert len(read(log, topic, first, 100)[0]) == 10
+        held = [each for each in gc.get_objects() if type(each) is PartitionRecords]
+        assert len(held) <= 1
+    finally:
+        gc.enable()
+        log.close()
 
 
 @pytest.mark.kafka
