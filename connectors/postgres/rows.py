@@ -19,7 +19,7 @@ from streams.errors import StoreUnavailable, UsageError
 from streams.model.selection import Selected, Selection
 from streams.model.table_version import StoredRows, VersionInfo
 from streams.rows.schema import OVERFLOW_COLUMN, Schema, Type
-from streams.rows.turned_rows import TurnedRows
+from streams.rows.turned_rows import TurnedRows, column
 from streams.store import UpsertCounts
 
 _OUTSIDE_MAX = 10
@@ -130,11 +130,11 @@ class PostgresRows:
             for place, row in zip(places, rows, strict=True):
                 write(place + row)
 
-    def _make_room(self, version: VersionInfo, rows: Iterable[tuple[object, ...]]) -> None:
+    def _make_room(self, version: VersionInfo, rows: Sequence[tuple[object, ...]]) -> None:
         """A version that lies apart by time has a part for each of the rows."""
         if version.time_partitions is not None:
             place = version.schema.names.index(version.time_partitions.column)
-            self._ddl.make_room(self._session, version, {row[place] for row in rows})
+            self._ddl.make_room(self._session, version, set(column(rows, place)))
 
     def restore(self, version: VersionInfo, partition: int, rows: StoredRows) -> None:
         self._make_room(version, rows.values)

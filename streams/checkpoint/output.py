@@ -28,7 +28,7 @@ from streams.model.table_version import (
     VersionInfo,
     VersionState,
 )
-from streams.rows.turned_rows import chosen
+from streams.rows.turned_rows import chosen, chosen_rows
 from streams.rows.turned_rows import column as column_values
 from streams.rows.upsert import Upserts, merge_overflow
 from streams.store import Store, Transaction
@@ -112,9 +112,7 @@ class _Application:
             homes = homes_of(rows, places, partitions)
             for home in sorted(set(homes)):
                 mine = [index for index, each in enumerate(homes) if each == home]
-                self._append(
-                    effect, version, home, [record_ids[index] for index in mine], [rows[index] for index in mine]
-                )
+                self._append(effect, version, home, chosen(record_ids, mine), chosen_rows(rows, mine))
 
     def _append(
         self,
@@ -149,7 +147,7 @@ class _Application:
                 unique_on=[names[place] for place in places],
                 present=[names[place] for place in sorted(present)],
                 record_ids=chosen(record_ids, mine),
-                rows=chosen(rows, mine),
+                rows=chosen_rows(rows, mine),
             )
 
     def _with_overflow(
@@ -160,12 +158,14 @@ class _Application:
             return rows
         more = len(version.schema.fields)
         giving = [index for index, given in enumerate(merged.present) if more in given]
+        if not giving:
+            return rows
         names = [version.schema.names[place] for place in places]
-        keys = {index: tuple(rows[index][place] for place in places) for index in giving}
-        held = self._tx.rows.overflow(version, names, list(keys.values()))
         out = list(rows)
+        keys = {index: tuple(out[index][place] for place in places) for index in giving}
+        held = self._tx.rows.overflow(version, names, list(keys.values()))
         for index, key in keys.items():
-            out[index] = (*rows[index][:more], merge_overflow(held.get(key), rows[index][more]))
+            out[index] = (*out[index][:more], merge_overflow(held.get(key), out[index][more]))
         return out
 
     def _upsert_stretch(

@@ -46,6 +46,12 @@ class Held(Sequence[object]):
     def __reduce__(self) -> tuple[type[Held], tuple[pa.Array[Any]]]:
         return Held, (self.array,)
 
+    def chosen(self, places: Sequence[int]) -> Held:
+        """The values of these places, in their order."""
+        import pyarrow as pa
+
+        return Held(self.array.take(pa.array(places, type=pa.int64())))
+
     def _listed(self) -> list[object]:
         if self._values is None:
             import pyarrow as pa

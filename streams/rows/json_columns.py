@@ -6,6 +6,7 @@ columns, and who asked reads one object after another, which gives the same valu
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 RECORDS_MIN = 1000  # fewer cost less one by one
 _BYTES_MAX = 2**31 - 2  # of what Arrow reads as one block
 _OPEN, _CLOSE, _LINE = b"{}\n"
+_NESTED = re.compile(rb":[ \t\r]*[\[{]")  # in a text it may stand too, which costs time only
+_MINUS_ZERO = re.compile(rb":[ \t\r]*-0[ \t\r]*[,}]")
 
 
 def json_columns(texts: Sequence[bytes]) -> Mapping[str, pa.Array] | None:
@@ -30,7 +33,7 @@ def json_columns(texts: Sequence[bytes]) -> Mapping[str, pa.Array] | None:
     if len(texts) < RECORDS_MIN:
         return None
     lines = b"\n".join(texts)
-    if len(lines) > _BYTES_MAX or not _is_an_object_a_line(lines, len(texts)):
+    if len(lines) > _BYTES_MAX or not _is_flat_object_a_line(lines, len(texts)):
         return None
     try:
         first = orjson.loads(texts[0])
@@ -39,15 +42,19 @@ def json_columns(texts: Sequence[bytes]) -> Mapping[str, pa.Array] | None:
     return _read(lines, len(texts), first)
 
 
-def _is_an_object_a_line(lines: bytes, count: int) -> bool:
-    """Whether there are so many lines, and each of them begins and ends as an object does."""
+def _is_flat_object_a_line(lines: bytes, count: int) -> bool:
+    """Whether there are so many lines, each of them begins and ends as an object does, and none has anything nested:
+    Arrow makes types of that as deep as it is, and as wide as all of them together."""
     import numpy as np
 
     held = np.frombuffer(lines, dtype=np.uint8)
     ends = np.flatnonzero(held == _LINE)
     if len(ends) != count - 1 or not (lines.startswith(b"{") and lines.endswith(b"}")):
         return False
-    return bool((held[ends - 1] == _CLOSE).all() and (held[ends + 1] == _OPEN).all())
+    if not ((held[ends - 1] == _CLOSE).all() and (held[ends + 1] == _OPEN).all()):
+        return False
+    is_flat = b"[" not in lines and np.count_nonzero(held == _OPEN) == count
+    return is_flat or _NESTED.search(lines) is None
 
 
 def _read(lines: bytes, rows: int, first: Mapping[str, object]) -> Mapping[str, pa.Array] | None:
@@ -55,8 +62,6 @@ def _read(lines: bytes, rows: int, first: Mapping[str, object]) -> Mapping[str, 
     import pyarrow as pa
 
     texts = [name for name, value in first.items() if isinstance(value, str)]
-    if any(isinstance(value, (dict, list)) for value in first.values()):
-        return None
     try:
         table = _table(lines, texts)
         names = dict.fromkeys([*first, *table.column_names])
@@ -67,7 +72,7 @@ def _read(lines: bytes, rows: int, first: Mapping[str, object]) -> Mapping[str, 
         return None
     if table.num_rows != rows or not table.num_columns:
         return None
-    columns = {name: _kept(table.column(name).combine_chunks()) for name in names}
+    columns = {name: _kept(table.column(name).combine_chunks(), lines) for name in names}
     return {name: kept for name, kept in columns.items() if kept is not None} if None not in columns.values() else None
 
 
@@ -82,16 +87,18 @@ def _table(lines: bytes, texts: Sequence[str]) -> Any:
     )
 
 
-def _kept(array: Any) -> pa.Array | None:
-    """The array, where it holds what was written: a number that is none in JSON, or an integer that a float may not
-    hold, is refused by the one, and kept as it is by the other way."""
+def _kept(array: Any, lines: bytes) -> pa.Array | None:
+    """The array, where it holds what was written: a number that is none in JSON is refused by the other way, an integer
+    that a float may not hold is kept as it is, and the integer -0 has no sign."""
     import numpy as np
     import pyarrow as pa
 
     if pa.types.is_string(array.type):
         return array.cast(pa.large_string())
     if pa.types.is_floating(array.type):
-        held = np.abs(array.drop_null().to_numpy(zero_copy_only=False))
-        return array if bool((held < EXACT_INTEGER_MAX).all()) else None
+        held = array.drop_null().to_numpy(zero_copy_only=False)
+        if not (np.abs(held) < EXACT_INTEGER_MAX).all():
+            return None
+        return None if np.signbit(held[held == 0]).any() and _MINUS_ZERO.search(lines) else array
     simple = pa.types.is_integer(array.type) or pa.types.is_boolean(array.type) or pa.types.is_null(array.type)
     return array if simple else None

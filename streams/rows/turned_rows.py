@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from operator import itemgetter
 from typing import TypeVar, overload
 
+from streams.rows.held import Held
+
 Row = tuple[object, ...]
 Item = TypeVar("Item")
 
@@ -47,9 +49,19 @@ def turned(rows: Sequence[Row]) -> Sequence[Sequence[object]]:
 
 def chosen(items: Sequence[Item], places: Sequence[int]) -> Sequence[Item]:
     """The items of these places, in their order; the same object where those are all."""
-    if places == range(len(items)):
-        return items
-    return [items[place] for place in places]
+    return items if places == range(len(items)) else [items[place] for place in places]
+
+
+def chosen_rows(rows: Sequence[Row], places: Sequence[int]) -> Sequence[Row]:
+    """The same of rows, which stay columns where they are."""
+    if not isinstance(rows, TurnedRows) or places == range(len(rows)):
+        return chosen(rows, places)
+    return TurnedRows(
+        [
+            column.chosen(places) if isinstance(column, Held) else [column[place] for place in places]
+            for column in rows.columns
+        ]
+    )
 
 
 def column(rows: Sequence[Row], place: int) -> Sequence[object]:

@@ -89,6 +89,10 @@ def test_integers_beside_floats_are_floats() -> None:
         b'{"a":1e300}',  # might have been an integer
         b'{"a":[1]}',
         b'{"a":{"b":1}}',
+        b'{"n":[1]}',
+        b'{"n": {"b":1}}',
+        b'{"n":\t[]}',
+        b'{"b":-0}',  # an integer, without a sign
         b'{"a":"x"}',  # of another type than the others
         b'{"a":true}',
         b'{\n"a":1}',
@@ -138,6 +142,19 @@ def test_what_is_not_one_object_each_is_not_read_whole(texts: list[bytes]) -> No
     assert whole([*[PLAIN] * RECORDS_MIN, *texts]) is None
 
 
+@pytest.mark.parametrize("opening", [b"[", b'{"z":'])
+def test_what_is_nested_deeply_never_reaches_arrow(opening: bytes) -> None:
+    """It builds a type as deep by recursion, and takes one for each name of each object."""
+    closing = b"]" if opening == b"[" else b"}"
+    assert whole(padded([b'{"late":' + opening * 100_000 + b"1" + closing * 100_000 + b"}"])) is None
+    wide = [orjson.dumps({"late": {f"name {20 * row + place}": 1 for place in range(20)}}) for row in range(5_000)]
+    assert whole(padded(wide)) is None
+
+
+def test_brackets_in_texts_are_read_whole() -> None:
+    check_alike(padded([b'{"s":"[INFO] {\\"a\\": 1}"}', b'{"s":"{}[]"}']))
+
+
 def test_few_and_empty_ones_are_not_read_whole() -> None:
     assert whole([PLAIN] * (RECORDS_MIN - 1)) is None
     assert whole([b"{}"] * RECORDS_MIN) is None
@@ -181,6 +198,7 @@ broken = st.one_of(
     st.dictionaries(names, scalars, max_size=3).map(orjson.dumps),
     st.text('{}[]",:\\nu01eE.-+ \n\td', max_size=12).map(str.encode),
     st.integers().map(lambda number: b"%d" % number),
+    st.sampled_from([b"-0", b"-0.0", b"-0e0", b" -0 ", b"0.5"]),
     st.binary(max_size=6),
 ).flatmap(lambda text: st.sampled_from([text, b"{" + text + b"}", b'{"a":' + text + b"}", b'{"b":"' + text + b'"}']))
 
