@@ -187,11 +187,10 @@ class Publisher:
         )
         rows, size_bytes = [], 0
         writers = _Writers(tx, self.table, version.version, self.index, made_by=version.made_by)
-        for row in _encoded(found, held.unique_on, schema_number=version.schema_number):
-            written_by = writers.of(row.offset)
-            if written_by is None or size_bytes > BYTES_MAX:
+        for row in _encoded(found, held.unique_on, writers, schema_number=version.schema_number):
+            if size_bytes > BYTES_MAX:
                 break
-            rows.append(replace(row, written_by=written_by))
+            rows.append(row)
             size_bytes += len(row.value)
         if len(rows) < len(found.offsets) or len(rows) == ROWS_MAX:
             after = replace(after, next_offset=rows[-1].offset + 1)
@@ -229,10 +228,15 @@ class _Writers:
         return self._hash
 
 
-def _encoded(found: StoredRows, unique_on: Sequence[str], *, schema_number: int) -> Iterator[PublishedRow]:
-    """Rows as JSON, with the types that the interface shows them in."""
+def _encoded(
+    found: StoredRows, unique_on: Sequence[str], writers: _Writers, *, schema_number: int
+) -> Iterator[PublishedRow]:
+    """Rows as JSON, with the types that the interface shows them in, as far as their writers are known."""
     decode = decode_plan(found.schema)
     for offset, at, values in zip(found.offsets, found.ats, found.values, strict=True):
+        written_by = writers.of(offset)
+        if written_by is None:
+            return
         fields = decode(values)
         key = [fields.get(name) for name in unique_on]
         yield PublishedRow(
@@ -241,5 +245,5 @@ def _encoded(found: StoredRows, unique_on: Sequence[str], *, schema_number: int)
             orjson.dumps(key, default=plain, option=_KEY_OPTIONS) if key else None,
             json_bytes(fields),
             schema_number,
-            "",
+            written_by,
         )
