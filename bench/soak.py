@@ -94,7 +94,7 @@ def _kills(backend: str) -> Callable[[int, int], Chunk]:
 def _chaos(first: int, count: int) -> Chunk:
     environment = {
         "MILLSTREAM_TEST_CHAOS_S": str(600 * count),
-        "MILLSTREAM_TEST_CHAOS_RECORDS": str(1_800_000 * count),
+        "MILLSTREAM_TEST_CHAOS_RECORDS": str(2_100_000 * count),
         "MILLSTREAM_TEST_SEED": str(first),
     }
     return Chunk(first, count, _pytest("tests/acceptance/test_chaos.py", "-k", "whatever_befalls"), environment)
@@ -134,7 +134,7 @@ PARTS: Mapping[str, SoakPart] = {
     "simulation-sqlite": SoakPart("seeds", 20_000, 250, _simulation("sqlite"), at_once=0),
     "kills-sqlite": SoakPart("kills", 1_000, 50, _kills("sqlite")),
     "kills-postgresql": SoakPart("kills", 1_000, 50, _kills("postgresql")),
-    "chaos": SoakPart("runs of ten minutes", 6, 1, _chaos),
+    "chaos": SoakPart("runs of ten minutes", 5, 1, _chaos),
     "crash-matrix": SoakPart("runs", 5, 1, _crash_matrix),
     "model": SoakPart("runs", 1_500, 150, _model),
     "data-nodes": SoakPart("frames to each property and store", 1_000, 20, _data_nodes),
