@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any, LiteralString, cast
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy.pool import QueuePool
 
 from connectors.postgres.errors import postgres_errors, translated
@@ -27,11 +28,23 @@ POOL_OVERFLOW = 60
 
 
 class Database:
-    """Connections to one schema pair of one database. Any thread may use it."""
+    """Connections to one schema pair of one database. Any thread may use it.
+
+    Raises UsageError for what is no URL of a database.
+    """
 
     def __init__(self, conninfo: str, *, schema: str, application_name: str = "millstream") -> None:
         self.schema = schema
         self.system_schema = f"{schema}_millstream"
+        try:
+            conninfo_to_dict(conninfo)
+        except psycopg.ProgrammingError as error:
+            words = str(error).strip()
+            shown = words if "query parameter" in words else words.partition(":")[0]  # the rest may be of a password
+            raise UsageError(
+                f"PostgreSQL's URL in `store` can't be read: {shown}",
+                hint="it is postgresql://user:password@host:5432/database",
+            ) from error
         self._conninfo = conninfo
         self._application_name = application_name
         self._closed = False

@@ -112,6 +112,16 @@ def test_a_file_that_is_no_store_is_refused_and_left_as_it_was(cli: CommandLine,
     assert sorted(path.name for path in cli.directory.iterdir()) == ["graph.yml", "store.db"]
 
 
+def test_a_url_that_postgresql_cannot_read_is_refused_without_its_password(cli: CommandLine) -> None:
+    for url, named in (
+        ("postgresql://me:hidden@127.0.0.1:1/shop?schema=framed", "schema"),
+        ("postgresql://me:hidden%zz@127.0.0.1:1/shop", "percent-encoded"),
+    ):
+        error = cli("tables", "list", "--store", url, "--json", code=2).error
+        assert named in error["message"]
+        assert "hidden" not in str(error)
+
+
 def test_a_store_of_a_newer_version_or_of_another_project_is_refused(made: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(made, copy)
