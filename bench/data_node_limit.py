@@ -38,4 +38,4 @@ def executemany_alone(store: Path) -> Figure:
         took_s, cpu_s = time.perf_counter() - began_s, time.process_time() - cpu_began_s
         connection.close()
     title = "executemany alone, such rows into such a table, SQLite"
-    return Figure("node_executemany", title, len(rows) / took_s, "rows/s", per_cpu_s=len(rows) / cpu_s)
+    return Figure("node_executemany_sqlite", title, len(rows) / took_s, "rows/s", per_cpu_s=len(rows) / cpu_s)
