@@ -100,9 +100,12 @@ def main(words: Sequence[str]) -> int:
     if unknown := set(given.parts) - set(PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}; there are: {', '.join(PARTS)}")
     scale = FULL if given.full else QUICK if given.quick else USUAL
-    counts = {"kafka_records": given.records, "node_rows": given.node_rows, "wide_rows": given.wide_rows}
-    if given.memory_records is not None:
-        scale = replace(scale, memory_records=(given.memory_records,))
+    counts = {
+        "kafka_records": given.records,
+        "memory_records": (given.memory_records,) if given.memory_records is not None else None,
+        "node_rows": given.node_rows,
+        "wide_rows": given.wide_rows,
+    }
     scale = replace(scale, **{name: count for name, count in counts.items() if count is not None})
     results = measure(chosen([*given.only, *given.parts]), scale, console)
     show(results, console)

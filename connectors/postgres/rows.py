@@ -68,26 +68,11 @@ class PostgresRows:
         record_ids: Sequence[str | None],
         rows: Sequence[tuple[object, ...]],
     ) -> None:
-        """Into a table of the version's shape."""
-        if isinstance(rows, TurnedRows):
-            self._copy_columns(
-                target, version, partition, first_offset=first_offset, at=at, record_ids=record_ids, rows=rows
-            )
+        """Into a table of the version's shape, by column where the rows lie so."""
+        if not isinstance(rows, TurnedRows):
+            places = ((partition, first_offset + index, at, record_id) for index, record_id in enumerate(record_ids))
+            self._copy(target, version, places, rows)
             return
-        places = ((partition, first_offset + index, at, record_id) for index, record_id in enumerate(record_ids))
-        self._copy(target, version, places, rows)
-
-    def _copy_columns(
-        self,
-        target: str,
-        version: VersionInfo,
-        partition: int,
-        *,
-        first_offset: int,
-        at: datetime,
-        record_ids: Sequence[str | None],
-        rows: TurnedRows,
-    ) -> None:
         types = types_of(version.schema)
         at_us = (at - _POSTGRES_EPOCH) // timedelta(microseconds=1)
         with self._session.errors(), self._cursor.copy(self._copy_sql(target, version)) as copy:

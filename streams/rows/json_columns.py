@@ -72,8 +72,13 @@ def _read(lines: bytes, rows: int, first: Mapping[str, object]) -> Mapping[str, 
         return None
     if table.num_rows != rows or not table.num_columns:
         return None
-    columns = {name: _kept(table.column(name).combine_chunks(), lines) for name in names}
-    return {name: kept for name, kept in columns.items() if kept is not None} if None not in columns.values() else None
+    columns = {}
+    for name in names:
+        kept = _kept(table.column(name).combine_chunks(), lines)
+        if kept is None:
+            return None
+        columns[name] = kept
+    return columns
 
 
 def _table(lines: bytes, texts: Sequence[str]) -> Any:
