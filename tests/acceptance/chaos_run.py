@@ -41,6 +41,7 @@ REST_S = 420.0
 QUIET_POLLS = 4  # without a record, after which nothing more comes
 PAUSE_S = (0.5, 3.0)  # between two faults
 TRANSACTIONS = (1, 3, 5)  # of a doomed worker: odd, for a mutant that makes two of one
+WITHOUT_ROWS = 2 * PARTITIONS  # the most with which such a mutant's worker begins: its partitions' first marks
 DEATH_S = 15.0  # how long one is waited for that dies
 POLL_S = 0.05
 
@@ -147,7 +148,8 @@ class Chaos:
         """A doomed one dies at once when its publishers have committed some transactions."""
         environment, mutant = dict(self.environment), self.mutant
         if doomed or self.dooms_all:
-            environment[DIES_AFTER] = str(self.chance.choice(TRANSACTIONS))
+            transactions = self.chance.choice(TRANSACTIONS) + (WITHOUT_ROWS if self.dooms_all else 0)
+            environment[DIES_AFTER] = str(transactions)
             mutant = mutant or WHOLE
         self.workers.append(LiveService(self.project, "up", environment=environment, mutant=mutant))
         if DIES_AFTER in environment:

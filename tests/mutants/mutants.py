@@ -17,6 +17,7 @@ from unittest.mock import patch
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
+from connectors.kafka import group
 from connectors.kafka.publisher import KafkaTableTopic
 from connectors.kafka.settings import KafkaSettings
 from connectors.sql.agents import SqlAgents
@@ -41,6 +42,8 @@ from streams.testing.memory_log import MemoryLog
 from streams.user.stream import Stream
 
 Mutant = Callable[[], AbstractContextManager[object]]
+
+AUTO_COMMIT_MS = 5_000  # `auto.commit.interval.ms` of Kafka's clients, when nobody sets it
 
 
 def _instead(owner: object, name: str, other: object) -> AbstractContextManager[object]:
@@ -241,7 +244,7 @@ MUTANTS: Mapping[str, Mutant] = {
 
 
 def positions_from_the_group() -> AbstractContextManager[object]:
-    """A partition is read on from where Kafka's group stands, which is told some time after the checkpoint."""
+    """A partition is read on from where Kafka's group stands, which is told at the pace of Kafka's own clients."""
     original = SqlAgents.claim_position
 
     def claim(self: Any, build: Build, start: Position) -> Position:
@@ -254,15 +257,18 @@ def positions_from_the_group() -> AbstractContextManager[object]:
         self.set_position(build, moved)
         return moved
 
-    return _instead(SqlAgents, "claim_position", claim)
+    stack = ExitStack()
+    stack.enter_context(_instead(group, "POLL_MS", AUTO_COMMIT_MS))
+    stack.enter_context(_instead(SqlAgents, "claim_position", claim))
+    return stack
 
 
-async def _group_offset(group: str, partition: Partition) -> int | None:
+async def _group_offset(group_id: str, partition: Partition) -> int | None:
     settings = KafkaSettings.of(os.environ["MILLSTREAM_LOG"])
     admin = AIOKafkaAdminClient(**settings.client_options())
     await admin.start()
     try:
-        offsets = await admin.list_consumer_group_offsets(group)
+        offsets = await admin.list_consumer_group_offsets(group_id)
     finally:
         await admin.close()
     found = offsets.get(TopicPartition(partition.topic, partition.index))
@@ -270,18 +276,16 @@ async def _group_offset(group: str, partition: Partition) -> int | None:
 
 
 def mark_apart_from_its_rows() -> AbstractContextManager[object]:
-    """How far a table is published is committed in a transaction of its own, before that of the rows."""
+    """How far a table is published is committed in a transaction of its own, before that of the rows: always two, so
+    that a writer that dies after an odd number of them is between two that belong together."""
 
     async def publish(self: Any, publication: Publication) -> None:
         producer = self._producer
         await producer.begin_transaction()
         await self._note(producer, publication.after)
         await producer.commit_transaction()
-        batches = self._batches(producer, publication)
-        if not batches:
-            return
         await producer.begin_transaction()
-        place = self._place
+        batches, place = self._batches(producer, publication), self._place
         for sent in [await producer.send_batch(each, place.topic, partition=place.partition) for each in batches]:
             await sent
         await producer.commit_transaction()
