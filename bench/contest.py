@@ -31,8 +31,8 @@ END_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Entrant:
-    """A program: the commands of its processes. All entrants write `columns`; `ddl` makes the table, where the program
-    does not."""
+    """A program: the commands of its processes, which run in a folder that is thrown away. All entrants write
+    `columns`; `ddl` makes the table, where the program does not."""
 
     name: str
     title: str
@@ -79,10 +79,12 @@ def run(entrant: Entrant, database: str, table: str, records: int, *, share: int
         watching = stack.enter_context(psycopg.connect(database, autocommit=True))
         if entrant.ddl:
             watching.execute(entrant.ddl.encode())
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
         said = [stack.enter_context(tempfile.TemporaryFile()) for _ in entrant.commands]
         processes = []
         for command, log in zip(entrant.commands, said, strict=True):
-            processes.append(subprocess.Popen(command, stdout=log, stderr=log, env=dict(entrant.environment) or None))
+            environment = dict(entrant.environment) or None
+            processes.append(subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, env=environment))
             stack.callback(_end, processes[-1])
         try:
             rows, rate, per_cpu_s = _watch(watching, table, records, processes, share=share)

@@ -32,6 +32,11 @@ def clean() -> Mapping[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
 
 
+def with_bench() -> Mapping[str, str]:
+    """An environment in which `python -m bench.…` is found from any folder."""
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
 def program(name: str, file: str = "run.py") -> list[str]:
     """The command that runs a peer's file, whose environment is made where it is not there. Raises PeerMissing."""
     lock = PEERS / name / "requirements.txt"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from bench.contest import Entrant, EntrantFailed, Run, new_database, run
-from bench.environments import PeerMissing, clean, program
+from bench.environments import PeerMissing, clean, program, with_bench
 from bench.figure import Figure, Scale, Skipped
 from bench.kafka_node import PARTITIONS, TOPIC
 from bench.kafka_servers import Servers, kafka_servers
@@ -147,7 +147,7 @@ def _entrant(contest: Contest, servers: Servers, database: str, table: str) -> E
     indexes = [range(first, PARTITIONS, contest.processes) for first in range(contest.processes)]
     commands: Sequence[Sequence[str]] = [[*own, ",".join(map(str, each))] for each in indexes]
     ddl = DDL.format(table=table) if contest is BARE else READY
-    return Entrant(contest.name, contest.title, commands, NAMES, ddl=ddl)
+    return Entrant(contest.name, contest.title, commands, NAMES, ddl=ddl, environment=with_bench())
 
 
 def _figure(contest: Contest, runs: Sequence[Run]) -> Figure:
